@@ -1,0 +1,2 @@
+//! The `feiqian` binary.
+fn main() {}

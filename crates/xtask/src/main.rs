@@ -1,0 +1,2 @@
+//! Rules a machine runs, and generators.
+fn main() {}
