@@ -1,1 +1,32 @@
-//! Work in progress.
+//! The use cases: load, decide, commit.
+//!
+//! Decisions live in the pure crates; here they meet what is stored and what channels answer.
+//! Storage, channels and merchants' servers are ports. Nothing here calls the outside while
+//! something is being written, and everything that must happen later is an intent in the same
+//! commit as what caused it.
+
+mod attend;
+mod audit;
+mod evidence;
+mod merchant;
+mod notify;
+mod pay;
+mod place;
+mod platform;
+mod ports;
+mod refunds;
+
+pub use audit::{AuditError, AuditReport, audit};
+pub use evidence::NewsError;
+pub use merchant::Merchant;
+pub use notify::{
+    Notification, NotificationEvent, NotificationState, ReplayError, Try, next_try_s,
+};
+pub use pay::{PayError, PayRequest};
+pub use place::{CloseError, PlaceError, Placed};
+pub use platform::{Observer, Platform, Policy};
+pub use ports::{
+    Commit, CommitError, Courier, Delivery, Intent, IntentChange, IntentKind, JournalRow, Provider,
+    Put, Store, StoreError, Subject, Versioned,
+};
+pub use refunds::{OrderRef, RefundAsk, RefundError};

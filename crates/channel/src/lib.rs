@@ -114,6 +114,10 @@ impl Operation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreateOrder {
     pub attempt: Serial,
+    /// Appended to the channel's callback address (`…/callback/wechat/` + this), so that a
+    /// callback finds its payment without a table of all attempts. A hint only: what counts is
+    /// what the provider signed.
+    pub callback_path: String,
     pub product: Product,
     pub amount: Money,
     pub description: String,
@@ -129,6 +133,8 @@ pub struct CreateOrder {
 pub struct CreateRefund {
     pub refund: Serial,
     pub attempt: Serial,
+    /// As in [`CreateOrder`].
+    pub callback_path: String,
     pub amount: Money,
     /// What the attempt was paid with: providers want it repeated.
     pub total: Money,
