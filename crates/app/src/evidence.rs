@@ -174,7 +174,7 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
     }
 
     /// The commit that news about a payment makes.
-    pub(crate) fn news(&self, recorded: Recorded, version: u64, now: Timestamp) -> Commit {
+    pub(crate) fn news(&self, recorded: Recorded, version: u32, now: Timestamp) -> Commit {
         let Recorded { payment, effects, .. } = recorded;
         let mut commit = Commit::default();
         for effect in effects {

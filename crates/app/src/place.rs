@@ -235,7 +235,7 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
     pub(crate) async fn commit_close(
         &self,
         closed: Payment,
-        version: u64,
+        version: u32,
     ) -> Result<(), CommitError> {
         let finish = IntentChange::Finish {
             merchant: closed.merchant.clone(),

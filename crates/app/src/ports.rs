@@ -11,14 +11,14 @@ use std::future::Future;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Versioned<T> {
     pub value: T,
-    pub version: u64,
+    pub version: u32,
 }
 
 /// A value to write. `expected` is the version it was made from; 0 means it must not exist yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Put<T> {
     pub value: T,
-    pub expected: u64,
+    pub expected: u32,
 }
 
 /// Work to be done later, at least once. A subject has at most one intent of a kind.
@@ -222,6 +222,16 @@ pub trait Provider: Send + Sync {
 
     /// The account at the channel that our payers pay into.
     fn payee(&self, channel: &ChannelId) -> Option<String>;
+}
+
+impl<P: Provider> Provider for std::sync::Arc<P> {
+    async fn ask(&self, channel: &ChannelId, operation: &Operation) -> Answer {
+        P::ask(self, channel, operation).await
+    }
+
+    fn payee(&self, channel: &ChannelId) -> Option<String> {
+        P::payee(self, channel)
+    }
 }
 
 /// What a notification is about.

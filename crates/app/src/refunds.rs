@@ -300,7 +300,7 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
         &self,
         commit: &mut Commit,
         payment: &Payment,
-        version: u64,
+        version: u32,
         refund: &Refund,
         state: RefundState,
         now: Timestamp,

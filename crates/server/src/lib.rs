@@ -1,1 +1,20 @@
-//! Work in progress.
+//! The `feiqian` server: merchant API, payer pages, callbacks, workers, commands. Everything that
+//! touches the world is here; what is decided is decided in the crates below.
+
+pub mod bench;
+mod callbacks;
+mod cashier;
+mod cashier_pages;
+pub mod cli;
+pub mod clock;
+pub mod config;
+mod courier;
+pub mod demo;
+pub mod gateway;
+pub mod install;
+mod links;
+pub mod live;
+mod merchants;
+pub mod serve;
+mod v3;
+pub mod worker;

@@ -1,0 +1,48 @@
+//! News inside one process: pages learn that a payment changed, the worker that something is due.
+
+use app::Observer;
+use kernel::{MerchantId, Serial, Timestamp};
+use std::sync::Arc;
+use tokio::sync::{Notify, broadcast};
+
+/// Cheap to clone; all clones are one.
+#[derive(Clone, Debug)]
+pub struct Live {
+    changed: broadcast::Sender<Serial>,
+    due: Arc<Notify>,
+}
+
+impl Default for Live {
+    fn default() -> Live {
+        // A page that falls further behind looks for itself.
+        let (changed, _) = broadcast::channel(1024);
+        Live { changed, due: Arc::default() }
+    }
+}
+
+impl Live {
+    /// Payments that changed from now on.
+    pub fn changes(&self) -> broadcast::Receiver<Serial> {
+        self.changed.subscribe()
+    }
+
+    pub async fn woken(&self) {
+        self.due.notified().await;
+    }
+
+    pub fn wake(&self) {
+        self.due.notify_one();
+    }
+}
+
+impl Observer for Live {
+    fn committed(&self, payment: Option<(&MerchantId, Serial)>, due: Option<Timestamp>) {
+        if let Some((_, serial)) = payment {
+            // Nobody listening is fine.
+            self.changed.send(serial).ok();
+        }
+        if due.is_some() {
+            self.wake();
+        }
+    }
+}
