@@ -91,7 +91,11 @@ pub async fn choose(gateway: &Gateway, token: &str, method: &str, payer: &Payer)
         return page(StatusCode::NOT_FOUND, &cashier::not_found(lang), lang);
     };
     if let Some(payment) = found {
-        prepare(gateway, &payment, ChannelId::new(method), payer).await;
+        let prepared = prepare(gateway, &payment, ChannelId::new(method), payer).await;
+        if let Err(error) = prepared {
+            // The page that follows tells the payer.
+            tracing::info!(%error, payment = %payment.serial, method, "no code for a payer");
+        }
     }
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SEE_OTHER;

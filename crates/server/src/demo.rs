@@ -1,8 +1,34 @@
-//! `feiqian demo`: platform, WeChat simulator and a sample merchant in one process.
+//! `feiqian demo`: platform, WeChat simulator and a sample merchant in one process, on real
+//! connections. Everything is kept in one folder, which other commands can open afterwards.
 
-use crate::cli::Fault;
+mod page;
+mod sample_merchant;
+
+use crate::cli::{Fault, stop_signal};
+use crate::clock::{self, Clock};
+use crate::config::{Config, FILE_NAME};
+use crate::gateway::{Gateway, Liberties};
+use crate::install::{self, MerchantFiles, NewMerchant, new_identity};
+use crate::{links, serve, worker};
+use app::Store;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
 use clap::Args;
-use std::path::PathBuf;
+use kernel::{BasisPoints, Currency, MerchantId, Money};
+use payments::{LatePolicy, Mode, Terms, TradeProduct};
+use sample_merchant::SampleMerchant;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use testkit::wechat::{PlatformKeys, SimMerchant, WechatSimServer, WechatSimSettings};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use wechatpay::Apiv3Key;
 
 #[derive(Debug, Args)]
 pub struct DemoArgs {
@@ -17,6 +43,357 @@ pub struct DemoArgs {
     pub once: bool,
 }
 
-pub async fn run(_: DemoArgs) -> Result<(), Fault> {
+const MERCHANT: &str = "1900000001";
+const APPID: &str = "wx2421b1c4370ec43b";
+/// The platform's own account at the simulated WeChat Pay.
+const CHANNEL_MCHID: &str = "1230000109";
+const CHANNEL_APPID: &str = "wxd678efh567hg6787";
+/// `PUB_KEY_ID_` and digits, as WeChat Pay names its key.
+const SIM_KEY_ID: &str = "PUB_KEY_ID_0112300001092026112100000000000001";
+const HELD_TOGETHER: Duration = Duration::from_secs(20);
+
+/// Everything that runs.
+pub struct Demo {
+    pub gateway: Arc<Gateway>,
+    pub simulator: WechatSimServer,
+    pub base_url: String,
+    pub cashier_url: String,
+    sample: Arc<SampleMerchant>,
+    stop: watch::Sender<bool>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+pub async fn run(args: DemoArgs) -> Result<(), Fault> {
+    let demo = Demo::start(&args.data, args.port).await?;
+    if args.once {
+        let done = demo.once().await;
+        demo.end().await;
+        return done;
+    }
+    demo.tell();
+    let mut stop = stop_signal();
+    while !*stop.borrow() {
+        if stop.changed().await.is_err() {
+            break;
+        }
+    }
+    demo.end().await;
     Ok(())
+}
+
+impl Demo {
+    pub async fn start(data: &Path, port: u16) -> Result<Demo, Fault> {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.map_err(|error| {
+            format!(
+                "port {port} cannot be used ({error}); choose another with --port, or 0 for any"
+            )
+        })?;
+        let base_url = format!("http://{}", listener.local_addr()?);
+        let file = data.join(FILE_NAME);
+        if !file.exists() {
+            prepare(data, &base_url)?;
+        }
+        let simulator = start_simulator(data).await?;
+        let mut config = Config::load(&file)?;
+        // The addresses of this run; the file keeps those of the first.
+        config.server.public_url = base_url.clone();
+        for channel in &mut config.channels {
+            channel.base_url = simulator.base_url().to_owned();
+        }
+        let liberties = Liberties { plain_http_channels: true };
+        let gateway = Arc::new(Gateway::open(config, Clock::default(), &liberties)?);
+        let files = merchant_files(&gateway).await?;
+        let sample = Arc::new(SampleMerchant::new(&base_url, &gateway, &files)?);
+
+        let (stop, stopped) = watch::channel(false);
+        let router = serve::router(gateway.clone()).merge(demo_routes(gateway.clone(), &sample));
+        let tasks = vec![
+            tokio::spawn(worker::run(gateway.clone(), stopped.clone())),
+            tokio::spawn(serve::serve(listener, router, stopped)),
+        ];
+        let cashier_url = sample_order(&gateway, &base_url).await?;
+        let demo = Demo { gateway, simulator, base_url, cashier_url, sample, stop, tasks };
+        demo.write_facts(data, &files)?;
+        Ok(demo)
+    }
+
+    /// `demo.json`: what scripts need, written whole or not at all.
+    fn write_facts(&self, data: &Path, files: &MerchantFiles) -> Result<(), Fault> {
+        let absolute = |path: &Path| {
+            let full = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+            full.display().to_string()
+        };
+        let sim = |name: &str| absolute(&data.join("simulator").join(name));
+        let facts = json!({
+            "base_url": self.base_url,
+            "cashier_url": self.cashier_url,
+            "console_url": Value::Null,
+            "shop_url": Value::Null,
+            "mchid": MERCHANT,
+            "appid": APPID,
+            "merchant_serial": files.serial,
+            "merchant_private_key": absolute(&files.private_key),
+            "merchant_certificate": absolute(&files.certificate),
+            "apiv3_key": absolute(&files.apiv3_key),
+            "apiv2_key": absolute(&files.apiv2_key),
+            "platform_public_key": absolute(&files.platform_public_key),
+            "platform_public_key_id": self.gateway.config.keys.platform_public_key_id,
+            "platform_certificate": absolute(&files.platform_certificate),
+            "platform_serial": self.gateway.certificate.serial(),
+            "simulators": { "wechat": {
+                "base_url": self.simulator.base_url(),
+                "control_url": self.simulator.base_url(),
+                "mchid": CHANNEL_MCHID,
+                "appid": CHANNEL_APPID,
+                "merchant_serial": self.gateway.config.channels[0].merchant_serial,
+                "merchant_private_key": sim("merchant_private_key.pem"),
+                "merchant_certificate": sim("merchant_certificate.pem"),
+                "apiv3_key": sim("apiv3_key"),
+                "platform_public_key": sim("platform_public_key.pem"),
+                "platform_public_key_id": SIM_KEY_ID,
+                "platform_certificate": sim("platform_certificate.pem"),
+                "platform_serial": certificate_serial(&data.join("simulator"))?,
+            } },
+        });
+        let (new, file) = (data.join("demo.json.new"), data.join("demo.json"));
+        fs::write(&new, format!("{facts:#}\n"))?;
+        Ok(fs::rename(new, file)?)
+    }
+
+    fn tell(&self) {
+        let folder = self.gateway.config.folder.display();
+        println!();
+        println!("  Feiqian runs. Open in a browser:");
+        println!();
+        println!("    {}/            overview", self.base_url);
+        println!("    {}", self.cashier_url);
+        println!("      a cashier page: scan or open its code, pay in the simulated wallet");
+        println!("    {}/wallet/     the simulated WeChat wallet", self.simulator.base_url());
+        println!();
+        println!("  Point a WeChat Pay V3 SDK at {} with", self.base_url);
+        println!("    mchid {MERCHANT}, appid {APPID}, serial {}", self.sample.serial());
+        println!("    keys and all else: {folder}/merchants/{MERCHANT}/ and {folder}/demo.json");
+        println!();
+        println!("  Ctrl-C ends it.");
+    }
+
+    pub async fn end(self) {
+        self.stop.send(true).ok();
+        for task in self.tasks {
+            task.await.ok();
+        }
+    }
+
+    /// One order from the merchant's request to the books, over HTTP, each step printed.
+    async fn once(&self) -> Result<(), Fault> {
+        let order_no = format!("DEMO{}", clock::wall().ms());
+        println!(
+            "1. Merchant {MERCHANT} places order {order_no} over 12.30 CNY (signed V3 request)"
+        );
+        let answer = self.sample.create(&order_no, 1230).await?;
+        let code = answer["code_url"].as_str().ok_or("no code_url in the answer")?;
+        println!("   Feiqian answers, signed: code_url {code}");
+
+        println!("2. The payer scans the code and confirms in the simulated wallet");
+        self.sample.confirm(self.simulator.base_url(), code).await?;
+
+        let paid = self.until("the order is paid", async || {
+            let order = self.sample.query(&order_no).await?;
+            Ok((order["trade_state"] == "SUCCESS").then_some(order))
+        });
+        let paid = paid.await?;
+        println!(
+            "3. WeChat calls back; the order is SUCCESS, transaction_id {}",
+            paid["transaction_id"]
+        );
+
+        let heard =
+            self.until("the merchant is notified", async || Ok(self.sample.heard(&order_no)));
+        let heard = heard.await?;
+        println!("4. The merchant's server verified and decrypted the notification: {heard}");
+
+        println!("5. The books");
+        for (account, it) in self.gateway.store().balances().await? {
+            let held = Money::new(it.held(account.kind.side()), account.currency);
+            println!("   {:<52}{:>14}", account.to_string(), held.major());
+        }
+        let report = app::audit(self.gateway.store(), |_| {}).await?;
+        if !report.findings.is_empty() {
+            return Err(format!("the books are wrong: {}", report.findings.join("; ")).into());
+        }
+        println!("   debits = credits, every payment matches its postings");
+        println!("Done.");
+        Ok(())
+    }
+
+    async fn until<T>(
+        &self,
+        what: &str,
+        mut look: impl AsyncFnMut() -> Result<Option<T>, Fault>,
+    ) -> Result<T, Fault> {
+        let started = std::time::Instant::now();
+        while started.elapsed() < HELD_TOGETHER {
+            if let Some(found) = look().await? {
+                return Ok(found);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Err(format!("waited {} s in vain until {what}", HELD_TOGETHER.as_secs()).into())
+    }
+}
+
+/// Keys of the simulated WeChat Pay and of our account there, then the installation itself.
+fn prepare(data: &Path, base_url: &str) -> Result<(), Fault> {
+    let folder = data.join("simulator");
+    fs::create_dir_all(&folder)?;
+    let merchant = new_identity(CHANNEL_MCHID)?;
+    let platform = new_identity("Simulated WeChat Pay")?;
+    let put = |name: &str, text: &str| fs::write(folder.join(name), text);
+    put("merchant_private_key.pem", &merchant.private_pem)?;
+    put("merchant_certificate.pem", merchant.certificate.pem())?;
+    put("apiv3_key", &install::new_apiv3_key())?;
+    put("platform_private_key.pem", &platform.private_pem)?;
+    put("platform_public_key.pem", &platform.public_pem)?;
+    put("platform_certificate.pem", platform.certificate.pem())?;
+    let channel = format!(
+        r#"
+[[channel]]
+kind = "wechat"
+id = "wechat"
+label_zh = "微信支付"
+label_en = "WeChat Pay"
+base_url = "http://127.0.0.1:9"
+mchid = "{CHANNEL_MCHID}"
+appid = "{CHANNEL_APPID}"
+merchant_serial = "{}"
+merchant_private_key = "simulator/merchant_private_key.pem"
+apiv3_key = "simulator/apiv3_key"
+cost_bps = 30
+platform_public_key = "simulator/platform_public_key.pem"
+platform_public_key_id = "{SIM_KEY_ID}"
+"#,
+        merchant.certificate.serial()
+    );
+    install::init(data, "127.0.0.1:8080", base_url, true, &channel)?;
+    Ok(())
+}
+
+fn certificate_serial(folder: &Path) -> Result<String, Fault> {
+    let pem = fs::read_to_string(folder.join("platform_certificate.pem"))?;
+    Ok(seal::Certificate::from_pem(&pem)?.serial().to_owned())
+}
+
+async fn start_simulator(data: &Path) -> Result<WechatSimServer, Fault> {
+    let folder = data.join("simulator");
+    let read = |name: &str| {
+        let path = folder.join(name);
+        fs::read_to_string(&path).map_err(|error| {
+            format!("{} cannot be read ({error}); remove the folder to begin anew", path.display())
+        })
+    };
+    let certificate = read("merchant_certificate.pem")?;
+    let platform = PlatformKeys {
+        private_pem: read("platform_private_key.pem")?,
+        certificate_pem: Some(read("platform_certificate.pem")?),
+        public_key_id: Some(SIM_KEY_ID.into()),
+        notify_public_key_percent: 100,
+    };
+    let merchant = SimMerchant {
+        mchid: CHANNEL_MCHID.into(),
+        name: "Feiqian 演示 Demo".into(),
+        appids: vec![CHANNEL_APPID.into()],
+        serial: seal::Certificate::from_pem(&certificate)?.serial().to_owned(),
+        key_pem: certificate,
+        apiv3_key: Apiv3Key::parse(&read("apiv3_key")?)?,
+        refund_notify_url: None,
+        fee_bps: 30,
+    };
+    let settings = WechatSimSettings {
+        // Numbers must not repeat when the demo is started again on the same data.
+        seed: clock::wall().ms().unsigned_abs(),
+        ..WechatSimSettings::new(platform, vec![merchant])
+    };
+    Ok(WechatSimServer::start(([127, 0, 0, 1], 0).into(), settings).await?)
+}
+
+/// Creates the sample merchant the first time; finds its files afterwards.
+async fn merchant_files(gateway: &Gateway) -> Result<MerchantFiles, Fault> {
+    let new = NewMerchant {
+        id: MerchantId::parse(MERCHANT)?,
+        name: "山茶花茶铺 Camellia Tea".into(),
+        appid: APPID.into(),
+        fee_rate: BasisPoints::new(60)?,
+        mode: Mode::Eager,
+        late: LatePolicy::Refund,
+    };
+    match gateway.store().merchant(&new.id).await? {
+        None => Ok(install::add_merchant(&gateway.config, gateway.store(), &new).await?),
+        Some(known) => {
+            let serial = known.value.certificate_serial;
+            Ok(install::files_of(&gateway.config, &new.id, serial))
+        }
+    }
+}
+
+/// A cashier order to look at.
+async fn sample_order(gateway: &Gateway, base_url: &str) -> Result<String, Fault> {
+    let id = MerchantId::parse(MERCHANT)?;
+    let merchant = gateway.store().merchant(&id).await?.ok_or("the sample merchant is missing")?;
+    let now = gateway.clock.now();
+    let terms = Terms {
+        order_no: format!("SAMPLE{}", clock::wall().ms()),
+        appid: APPID.into(),
+        product: TradeProduct::Cashier,
+        amount: Money::new(8_800, Currency::Cny),
+        description: "明前龙井 250 克 · Longjing tea, 250 g".into(),
+        attach: None,
+        notify_url: Some(format!("{base_url}/demo/notify")),
+        time_expire: Some(now.plus_s(2 * 3600)),
+        payer: None,
+        payer_ip: None,
+        h5_type: None,
+        device_id: None,
+        return_url: Some(format!("{base_url}/")),
+        extras: None,
+    };
+    let placed = gateway.platform.place_order(&merchant.value, terms, now).await?;
+    Ok(links::cashier(gateway, &placed.payment))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Advance {
+    advance_s: u32,
+}
+
+fn demo_routes(gateway: Arc<Gateway>, sample: &Arc<SampleMerchant>) -> Router {
+    let notified = {
+        let sample = sample.clone();
+        post(move |headers: http::HeaderMap, body: axum::body::Bytes| async move {
+            sample.notified(&headers, &body)
+        })
+    };
+    Router::new()
+        .route("/", get(overview))
+        .route("/_sim/clock", post(advance))
+        .with_state(gateway)
+        .route("/demo/notify", notified)
+}
+
+/// Moves the business clock, as the simulator's own control API does.
+async fn advance(State(gateway): State<Arc<Gateway>>, Json(asked): Json<Advance>) -> Response {
+    let ahead_ms = gateway.clock.advance_s(asked.advance_s);
+    gateway.live.wake();
+    Json(json!({ "ahead_s": ahead_ms / 1000 })).into_response()
+}
+
+async fn overview(State(gateway): State<Arc<Gateway>>) -> Response {
+    // A fresh order for every visitor, so that there is always one to pay.
+    let base_url = gateway.config.server.public_url.clone();
+    let link = sample_order(&gateway, &base_url).await;
+    let simulator = gateway.config.channels.first().map(|it| it.base_url.clone());
+    match link {
+        Ok(link) => page::overview(&base_url, &link, simulator.as_deref()).into_response(),
+        Err(error) => (http::StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
 }

@@ -194,6 +194,21 @@ pub struct MerchantFiles {
     pub platform_certificate: PathBuf,
 }
 
+/// Where a merchant's files are.
+pub fn files_of(config: &Config, id: &MerchantId, serial: String) -> MerchantFiles {
+    let folder = config.folder.join("merchants").join(id.as_str());
+    MerchantFiles {
+        private_key: folder.join("private_key.pem"),
+        certificate: folder.join("certificate.pem"),
+        serial,
+        apiv3_key: folder.join("apiv3_key"),
+        apiv2_key: folder.join("apiv2_key"),
+        platform_public_key: folder.join("platform_public_key.pem"),
+        platform_certificate: folder.join("platform_certificate.pem"),
+        folder,
+    }
+}
+
 /// Creates a merchant with a key, a certificate and an APIv3 key of its own.
 ///
 /// The private key is written for the merchant and not kept in the database.
@@ -208,17 +223,7 @@ pub async fn add_merchant(
     let (vault, _) = open_vault(config)?;
     let identity = new_identity(new.id.as_str())?;
     let apiv3_key = new_apiv3_key();
-    let folder = config.folder.join("merchants").join(new.id.as_str());
-    let files = MerchantFiles {
-        private_key: folder.join("private_key.pem"),
-        certificate: folder.join("certificate.pem"),
-        serial: identity.certificate.serial().to_owned(),
-        apiv3_key: folder.join("apiv3_key"),
-        apiv2_key: folder.join("apiv2_key"),
-        platform_public_key: folder.join("platform_public_key.pem"),
-        platform_certificate: folder.join("platform_certificate.pem"),
-        folder,
-    };
+    let files = files_of(config, &new.id, identity.certificate.serial().to_owned());
     make_folder(&files.folder)?;
     write_new(&files.private_key, &identity.private_pem)?;
     write_new(&files.certificate, identity.certificate.pem())?;

@@ -48,13 +48,16 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .with_state(gateway)
 }
 
-fn peer_of(request: &Request) -> Option<String> {
-    request.extensions().get::<Peer>().map(|it| it.0.ip().to_string())
+/// The payer's address: the connection's, or what our own proxy saw last.
+fn payer_ip(gateway: &Gateway, request: &Request) -> Option<String> {
+    let forwarded = request.headers().get("x-forwarded-for").and_then(|it| it.to_str().ok());
+    let trusted = forwarded.filter(|_| gateway.config.server.behind_proxy);
+    let seen = trusted.and_then(|it| it.rsplit(',').next()).map(|it| it.trim().to_owned());
+    seen.or_else(|| request.extensions().get::<Peer>().map(|it| it.0.ip().to_string()))
 }
 
 async fn merchant_api(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
-    let peer = peer_of(&request);
-    v3::handle(&gateway, request, peer).await
+    v3::handle(&gateway, request).await
 }
 
 async fn callback(
@@ -85,7 +88,7 @@ async fn show(
     Query(query): Query<PageQuery>,
     request: Request,
 ) -> Response {
-    let ip = peer_of(&request);
+    let ip = payer_ip(&gateway, &request);
     let payer = payer(query, request.headers().clone(), ip);
     cashier_pages::show(&gateway, &token, &payer).await
 }
@@ -96,7 +99,7 @@ async fn choose(
     Query(query): Query<PageQuery>,
     request: Request,
 ) -> Response {
-    let ip = peer_of(&request);
+    let ip = payer_ip(&gateway, &request);
     let payer = payer(query, request.headers().clone(), ip);
     cashier_pages::choose(&gateway, &token, &method, &payer).await
 }

@@ -375,3 +375,70 @@ fn write_intent(work: &Transaction<'_>, change: &IntentChange) -> Sql<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use app::{Commit, Intent, IntentKind};
+    use kernel::{MerchantId, SerialGenerator, SerialKind, Timestamp, Zone};
+    use std::time::{Duration, Instant};
+
+    /// Commits of an intent each.
+    fn commits(count: usize) -> Vec<Prepared> {
+        let mut serials = SerialGenerator::new(0, Zone::shanghai());
+        let now = Timestamp::from_ms(1_800_000_000_000);
+        let merchant = MerchantId::parse("1900000109").unwrap();
+        let mut commit = || {
+            let subject = serials.next(now, SerialKind::Payment);
+            let (merchant, kind) = (merchant.clone(), IntentKind::Heal);
+            let intent = Intent { merchant, kind, subject, due: now, tries: 0 };
+            let intents = vec![IntentChange::Schedule(intent)];
+            Prepared::from(Commit { intents, ..Commit::default() })
+        };
+        (0..count).map(|_| commit()).collect()
+    }
+
+    fn count(engine: &Engine) -> i64 {
+        let sql = "SELECT COUNT(*) FROM intent";
+        engine.connection().query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn a_batch_without_room_is_refused_and_what_still_fits_is_written() {
+        let mut engine = Engine::new(Connection::open_in_memory().unwrap()).unwrap();
+        let pages = |engine: &Engine, pragma: &str| -> u32 {
+            engine.connection().pragma_query_value(None, pragma, |row| row.get(0)).unwrap()
+        };
+        let room = pages(&engine, "page_count") + 4;
+        engine.connection().pragma_update(None, "max_page_count", room).unwrap();
+        let answers = engine.apply(&commits(1_000));
+        let written = answers.iter().filter(|it| it.is_ok()).count();
+        assert!((1..1_000).contains(&written), "{written}");
+        assert_eq!(count(&engine), i64::try_from(written).unwrap());
+        let refused = |it: &Result<(), CommitError>| matches!(it, Err(CommitError::Refused(_)));
+        assert_eq!(answers.iter().filter(|it| refused(it)).count(), 1_000 - written);
+        // With room again, the engine goes on.
+        engine.connection().pragma_update(None, "max_page_count", room + 400).unwrap();
+        engine.connection().execute("DELETE FROM intent", []).unwrap();
+        assert!(engine.apply(&commits(1_000)).iter().all(Result::is_ok));
+    }
+
+    /// Another process holds the file: the batch waits once, not once a commit.
+    #[test]
+    fn a_busy_file_refuses_a_batch_after_one_wait() {
+        let path = std::env::temp_dir().join(format!("feiqian-busy-{}.db", std::process::id()));
+        let connection = Connection::open(&path).unwrap();
+        connection.busy_timeout(Duration::from_millis(100)).unwrap();
+        let mut engine = Engine::new(connection).unwrap();
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let start = Instant::now();
+        let answers = engine.apply(&commits(50));
+        assert!(answers.iter().all(|it| matches!(it, Err(CommitError::Refused(_)))));
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        other.execute_batch("ROLLBACK").unwrap();
+        assert!(engine.apply(&commits(50)).iter().all(Result::is_ok));
+        drop((engine, other));
+        std::fs::remove_file(&path).unwrap();
+    }
+}

@@ -313,3 +313,29 @@ impl<F: Front> Store for Sqlite<F> {
         self.front.read(read::recomputed_balances)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn front(queue: mpsc::Sender<Waiting>) -> ThreadFront {
+        ThreadFront { queue, path: PathBuf::new(), readers: Mutex::new(Vec::new()) }
+    }
+
+    /// A writer that panics takes its batch's answers with it: nobody knows. After that nothing
+    /// is taken any more, and everybody knows.
+    #[tokio::test]
+    async fn a_writer_that_stops_says_what_is_known() {
+        let (queue, mut waiting) = mpsc::channel(1);
+        let front = front(queue);
+        let commit = || front.commit(Prepared::from(Commit::default()));
+        let writer = async {
+            drop(waiting.recv().await);
+            drop(waiting);
+        };
+        let (answer, ()) = futures::join!(commit(), writer);
+        assert!(matches!(answer, Err(CommitError::Unknown(_))), "{answer:?}");
+        let answer = commit().await;
+        assert!(matches!(answer, Err(CommitError::Refused(_))), "{answer:?}");
+    }
+}

@@ -228,11 +228,6 @@ pub fn unavailable(lang: Lang) -> Markup {
     notice(lang, text.unavailable, text.unavailable_hint, None)
 }
 
-/// For any other refusal: what happened, and what the payer can do about it.
-pub fn problem(lang: Lang, title: &str, what_to_do: &str) -> Markup {
-    notice(lang, title, what_to_do, None)
-}
-
 fn notice(lang: Lang, title: &str, what_to_do: &str, switch: Option<&str>) -> Markup {
     let main = html! {
         main .card.done {

@@ -43,7 +43,6 @@ pub struct Call<'a> {
     pub caller: &'a Caller,
     pub query: Query,
     pub body: Vec<u8>,
-    pub client_ip: Option<String>,
 }
 
 /// What an endpoint answers.
@@ -60,7 +59,7 @@ pub enum Reply {
 pub type Answer = Result<Reply, ApiError>;
 
 /// Answers a request below `/v3/`.
-pub async fn handle(gateway: &Gateway, request: Request, peer: Option<String>) -> Response {
+pub async fn handle(gateway: &Gateway, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let language = Language::accepted(header(&parts.headers, headers::ACCEPT_LANGUAGE));
     let target = parts.uri.path_and_query().map_or("/", |it| it.as_str());
@@ -84,9 +83,8 @@ pub async fn handle(gateway: &Gateway, request: Request, peer: Option<String>) -
         Ok(caller) => caller,
         Err(error) => return refusal(&error, language, None),
     };
-    let client_ip = client_ip(gateway, &parts.headers, peer);
     let query = Query::parse(parts.uri.query().unwrap_or(""));
-    let call = Call { gateway, caller: &caller, query, body, client_ip };
+    let call = Call { gateway, caller: &caller, query, body };
     match answer(endpoint, &call).await {
         Ok(Reply::Json(text)) => {
             signed(gateway, &caller, 200, Some(text), language, reason::SUCCESS)
@@ -139,13 +137,6 @@ async fn read(body: Body, limit: usize) -> Result<Vec<u8>, ApiError> {
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|it| it.to_str().ok())
-}
-
-fn client_ip(gateway: &Gateway, headers: &HeaderMap, peer: Option<String>) -> Option<String> {
-    let forwarded =
-        header(headers, "x-forwarded-for").filter(|_| gateway.config.server.behind_proxy);
-    // The last hop is the one that our own proxy saw.
-    forwarded.and_then(|it| it.rsplit(',').next()).map(|it| it.trim().to_owned()).or(peer)
 }
 
 fn set(headers: &mut HeaderMap, name: &'static str, value: &str) {
