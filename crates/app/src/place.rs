@@ -71,12 +71,15 @@ pub(crate) fn channel_product(product: TradeProduct) -> Option<Product> {
 impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
     /// Creates the merchant's order, or finds the one it created before with the same terms.
     ///
+    /// - Input: `verifies_with` names the platform key that the merchant's client trusts.
+    ///
     /// Eager orders are durable before the channel hears of them; if the channel stays silent the
     /// order is there, in doubt, and asking again under the same number goes on with it.
     pub async fn place_order(
         &self,
         merchant: &Merchant,
         terms: Terms,
+        verifies_with: Option<String>,
         now: Timestamp,
     ) -> Result<Placed, PlaceError> {
         let mode = match terms.product {
@@ -102,6 +105,7 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
             return Err(PlaceError::NoChannel(decision));
         };
         let mut payment = self.new_payment(merchant, terms, mode, now);
+        payment.verifies_with = verifies_with;
         if mode == Mode::Eager {
             let attempt = self.new_attempt(&payment, &chosen, payment.terms.product, now);
             payment = payment.with_attempt(attempt);
@@ -136,6 +140,7 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
             merchant: merchant.id.clone(),
             terms,
             mode,
+            verifies_with: None,
             fee_rate: merchant.fee_rate,
             late: merchant.late,
             state: PaymentState::NotPay,

@@ -97,6 +97,9 @@ pub struct Payment {
     pub merchant: MerchantId,
     pub terms: Terms,
     pub mode: Mode,
+    /// The platform key that the merchant's client asked answers to be signed with; its
+    /// notifications are signed with the same. `None`: it did not say.
+    pub verifies_with: Option<String>,
     /// The merchant's rate on the day of the order.
     pub fee_rate: BasisPoints,
     pub late: LatePolicy,
@@ -400,6 +403,7 @@ mod tests {
                 extras: None,
             },
             mode: Mode::Eager,
+            verifies_with: None,
             fee_rate: rate(600),
             late,
             state: PaymentState::NotPay,

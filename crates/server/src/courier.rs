@@ -86,7 +86,7 @@ impl Courier for MerchantCourier {
                 return Delivery { status: None, duration_ms: 0, body_head, error: Some(error) };
             }
         };
-        let key = self.keys.default_signer();
+        let key = self.keys.signer_for(subject.payment.verifies_with.as_deref());
         let (time, nonce) = (clock::wall().seconds(), seal::random_nonce());
         let signed = SignatureHeaders::sign(&key.signer, &key.id, time, &nonce, &body);
         let mut list = vec![(headers::CONTENT_TYPE, "application/json".to_owned())];

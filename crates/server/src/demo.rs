@@ -356,7 +356,7 @@ async fn sample_order(gateway: &Gateway, base_url: &str) -> Result<String, Fault
         return_url: Some(format!("{base_url}/")),
         extras: None,
     };
-    let placed = gateway.platform.place_order(&merchant.value, terms, now).await?;
+    let placed = gateway.platform.place_order(&merchant.value, terms, None, now).await?;
     Ok(links::cashier(gateway, &placed.payment))
 }
 

@@ -15,14 +15,14 @@ const EVERY: usize = 2_000;
 /// Pages in the log beyond which the writer helps: 64 MiB.
 const LONG_PAGES: i64 = 16_384;
 
-pub(crate) struct Checkpointer {
+pub struct Checkpointer {
     since: usize,
     nudge: SyncSender<()>,
     long: Arc<AtomicBool>,
 }
 
 impl Checkpointer {
-    pub(crate) fn start(path: &Path) -> rusqlite::Result<Checkpointer> {
+    pub fn start(path: &Path) -> rusqlite::Result<Checkpointer> {
         let connection = Connection::open(path)?;
         let (nudge, nudged) = sync_channel(1);
         let long = Arc::new(AtomicBool::new(false));
@@ -36,7 +36,7 @@ impl Checkpointer {
     }
 
     /// To be called by the writer between batches.
-    pub(crate) fn after_batch(&mut self, commits: usize, writer: &Connection) {
+    pub fn after_batch(&mut self, commits: usize, writer: &Connection) {
         self.since += commits;
         if self.since < EVERY {
             return;

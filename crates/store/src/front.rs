@@ -15,6 +15,7 @@ use payments::{Payment, Refund};
 use rusqlite::{Connection, OpenFlags};
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::error::TrySendError;
@@ -63,6 +64,20 @@ pub struct ThreadFront {
     queue: mpsc::Sender<Waiting>,
     path: PathBuf,
     readers: Mutex<Vec<Connection>>,
+    done: Arc<Done>,
+}
+
+#[derive(Debug, Default)]
+struct Done {
+    commits: AtomicU64,
+    batches: AtomicU64,
+}
+
+/// What the writer has answered since the store was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    pub commits: u64,
+    pub batches: u64,
 }
 
 struct Waiting {
@@ -80,13 +95,25 @@ impl Sqlite<ThreadFront> {
         let checkpointer = Checkpointer::start(path).map_err(named)?;
         let (queue, waiting) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new().name("store".into());
-        thread.spawn(move || write_in_groups(engine, checkpointer, waiting))?;
-        let readers = Mutex::new(Vec::new());
-        Ok(Sqlite { front: Arc::new(ThreadFront { queue, path: path.into(), readers }) })
+        let done = Arc::new(Done::default());
+        let counted = done.clone();
+        thread.spawn(move || write_in_groups(engine, checkpointer, waiting, &counted))?;
+        let (path, readers) = (path.into(), Mutex::new(Vec::new()));
+        Ok(Sqlite { front: Arc::new(ThreadFront { queue, path, readers, done }) })
+    }
+
+    pub fn figures(&self) -> Figures {
+        let done = &self.front.done;
+        Figures {
+            commits: done.commits.load(Ordering::Relaxed),
+            batches: done.batches.load(Ordering::Relaxed),
+        }
     }
 }
 
-fn tune(connection: &Connection) -> rusqlite::Result<()> {
+/// Makes a connection durable and quick: every commit is flushed before it returns, and the log is
+/// moved into the file by a [`Checkpointer`] only.
+pub fn tune(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -99,12 +126,15 @@ fn write_in_groups(
     mut engine: Engine,
     mut checkpointer: Checkpointer,
     mut waiting: mpsc::Receiver<Waiting>,
+    done: &Done,
 ) {
     let mut batch = Vec::with_capacity(BATCH);
     while waiting.blocking_recv_many(&mut batch, BATCH) > 0 {
         let (commits, answers): (Vec<_>, Vec<_>) =
             batch.drain(..).map(|it| (it.commit, it.answer)).unzip();
         let results = engine.apply(&commits);
+        done.commits.fetch_add(commits.len().try_into().unwrap_or(0), Ordering::Relaxed);
+        done.batches.fetch_add(1, Ordering::Relaxed);
         for (answer, result) in answers.into_iter().zip(results) {
             // A caller that has gone away does not mind.
             answer.send(result).ok();
@@ -319,7 +349,8 @@ mod tests {
     use super::*;
 
     fn front(queue: mpsc::Sender<Waiting>) -> ThreadFront {
-        ThreadFront { queue, path: PathBuf::new(), readers: Mutex::new(Vec::new()) }
+        let (path, readers) = (PathBuf::new(), Mutex::new(Vec::new()));
+        ThreadFront { queue, path, readers, done: Arc::default() }
     }
 
     /// A writer that panics takes its batch's answers with it: nobody knows. After that nothing

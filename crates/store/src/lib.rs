@@ -11,8 +11,9 @@ mod migrations;
 mod read;
 mod rows;
 
+pub use checkpoint::Checkpointer;
 pub use engine::Engine;
-pub use front::{Front, MemoryFront, OpenError, Sqlite, ThreadFront};
+pub use front::{Figures, Front, MemoryFront, OpenError, Sqlite, ThreadFront, tune};
 pub use migrations::{MigrationError, VERSION, migrate};
 pub use rows::Prepared;
 

@@ -112,6 +112,8 @@ struct PaymentBody {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     extras: Text,
     mode: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    verifies_with: Text,
     fee_bps: u16,
     late: String,
     expires_ms: i64,
@@ -224,6 +226,7 @@ impl PaymentRow {
             return_url: terms.return_url.clone(),
             extras: terms.extras.clone(),
             mode: it.mode.word().into(),
+            verifies_with: it.verifies_with.clone(),
             fee_bps: it.fee_rate.get(),
             late: it.late.word().into(),
             expires_ms: it.expires.ms(),
@@ -332,6 +335,7 @@ impl StoredPayment {
                 extras: body.extras,
             },
             mode: Mode::read(&body.mode)?,
+            verifies_with: body.verifies_with,
             fee_rate: rate(body.fee_bps)?,
             late: LatePolicy::read(&body.late)?,
             state: PaymentState::read(&self.state)?,

@@ -3,4 +3,5 @@
 //! Nothing here decides about real money, and nothing here may be reached from a production
 //! configuration.
 
+pub mod simulation;
 pub mod wechat;

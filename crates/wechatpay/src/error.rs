@@ -97,7 +97,8 @@ pub struct ApiError {
     /// Empty where production answers no body: unknown path, method not allowed.
     pub code: Cow<'static, str>,
     pub message: Text,
-    pub detail: Option<Detail>,
+    /// Boxed: errors are rare and answers are not, and both travel in one `Result`.
+    pub detail: Option<Box<Detail>>,
     /// The number that ends `Request-ID`.
     pub reason: u32,
 }
@@ -248,11 +249,11 @@ impl ApiError {
             "签名错误",
             "The signature does not hold; compare detail.sign_information with what you signed",
         );
-        error.detail = Some(Detail::Signature {
+        error.detail = Some(Box::new(Detail::Signature {
             method: method.to_owned(),
             url: path_and_query.to_owned(),
             message: String::from_utf8_lossy(message).into_owned(),
-        });
+        }));
         error
     }
 
@@ -270,12 +271,12 @@ impl ApiError {
             "http header中的mchid与post payload中的mchid不匹配",
             format!("mchid {in_header} in the HTTP header is not mchid {in_body} in the body"),
         );
-        error.detail = Some(Detail::Field {
+        error.detail = Some(Box::new(Detail::Field {
             field: "/mchid".into(),
             value: Some(Value::from(in_body)),
             issue: error.message.clone(),
             location: Location::Body,
-        });
+        }));
         error
     }
 
@@ -287,7 +288,8 @@ impl ApiError {
         issue: Text,
     ) -> ApiError {
         let mut error = ApiError::new(400, "PARAM_ERROR", issue.zh.clone(), issue.en.clone());
-        error.detail = Some(Detail::Field { field: field.into(), value, issue, location });
+        error.detail =
+            Some(Box::new(Detail::Field { field: field.into(), value, issue, location }));
         error
     }
 
@@ -561,7 +563,10 @@ impl ApiError {
                     _ => String::new(),
                 };
                 let (code, message) = (text("code"), text("message"));
-                let detail = members.remove("detail").filter(|it| !it.is_null()).map(Detail::Other);
+                let detail = members
+                    .remove("detail")
+                    .filter(|it| !it.is_null())
+                    .map(|it| Box::new(Detail::Other(it)));
                 error(code, message, detail)
             }
             _ => {

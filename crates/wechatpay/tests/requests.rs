@@ -57,7 +57,7 @@ fn parse_order(product: Product, body: &Value) -> Result<CreateTransaction, ApiE
 fn refused(result: Result<(), ApiError>, field: &str) -> ApiError {
     let error = result.expect_err("should be refused");
     assert_eq!((error.status, error.code.as_ref()), (400, "PARAM_ERROR"));
-    match &error.detail {
+    match error.detail.as_deref() {
         Some(Detail::Field { field: found, .. }) => assert_eq!(found, field, "{error}"),
         other => panic!("no field in {other:?}"),
     }

@@ -1,12 +1,101 @@
 //! `feiqian bench`: figures with the machine's own limit measured in the same run.
+//!
+//! Neighbours make the speed of a machine vary from moment to moment, so every scenario alternates
+//! slices of itself with slices of its limit, and the ratio is what counts.
+
+mod bare;
+mod disk;
+mod ledger;
+mod report;
 
 use crate::cli::Fault;
+use clap::{Args, ValueEnum};
+use disk::Workplace;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::Duration;
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Args)]
 pub struct BenchArgs {
-    scenario: String,
+    /// What is measured
+    #[arg(value_enum)]
+    scenario: Scenario,
+    /// Seconds of the scenario itself; its limit takes up to as long again
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+    /// Connections, or commits in flight: 64 for order, 16 for payment, 512 for ledger if not said
+    #[arg(long, value_parser = clients)]
+    clients: Option<usize>,
+    #[arg(long, value_enum, default_value_t = StoreKind::Sqlite)]
+    store: StoreKind,
+    /// A folder on the disk to be measured; left as it was found
+    #[arg(long, value_name = "DIR", default_value = "./feiqian-bench")]
+    data: PathBuf,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
 }
 
-pub async fn run(_: BenchArgs) -> Result<(), Fault> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Scenario {
+    /// Durable payment commits: order, postings, balances, outbox
+    Ledger,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum StoreKind {
+    Sqlite,
+}
+
+fn clients(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|it| (1..=10_000).contains(it));
+    number.ok_or_else(|| "1 to 10000 clients".into())
+}
+
+pub async fn run(args: BenchArgs) -> Result<(), Fault> {
+    // One store so far; the match is here so that a second one is not forgotten.
+    let StoreKind::Sqlite = args.store;
+    let place = Workplace::new(&args.data)?;
+    let report = match args.scenario {
+        Scenario::Ledger => ledger::run(&args, &place).await?,
+    };
+    if args.json {
+        println!("{}", report.json());
+    } else {
+        print!("{}", report.text());
+    }
     Ok(())
+}
+
+/// A line on stderr, if people look at it.
+struct Progress {
+    scenario: &'static str,
+    seconds: u64,
+    shown: bool,
+}
+
+const BAR: usize = 24;
+
+impl Progress {
+    fn new(scenario: &'static str, seconds: u64) -> Progress {
+        Progress { scenario, seconds, shown: std::io::stderr().is_terminal() }
+    }
+
+    fn show(&self, done: Duration, ours_per_s: f64, limit_per_s: f64) {
+        if !self.shown {
+            return;
+        }
+        let part = (done.as_secs_f64() / Duration::from_secs(self.seconds).as_secs_f64()).min(1.0);
+        // At most BAR, and not negative.
+        let full = (part * BAR as f64) as usize;
+        let bar = format!("{}{}", "#".repeat(full), ".".repeat(BAR - full));
+        let scenario = self.scenario;
+        eprint!("\r{scenario} [{bar}] {ours_per_s:.0} /s of {limit_per_s:.0} /s  ");
+    }
+
+    fn end(&self) {
+        if self.shown {
+            eprint!("\r\x1b[K");
+        }
+    }
 }

@@ -84,7 +84,12 @@ async fn place(
         terms.product = TradeProduct::Cashier;
         terms.return_url = return_url;
     }
-    let placed = call.gateway.platform.place_order(merchant, terms, now).await.map_err(refused)?;
+    let placed = call
+        .gateway
+        .platform
+        .place_order(merchant, terms, call.caller.wants.clone(), now)
+        .await
+        .map_err(refused)?;
     let expires = placed.payment.expires;
     Ok((placed, expires))
 }

@@ -145,7 +145,8 @@ impl WechatSim {
             return Err(ApiError::method_not_allowed());
         }
         let present = |name| request.header(name).is_some_and(|it| !it.is_empty());
-        if !path.starts_with("/v3/pay/transactions/") && !(present(ACCEPT) && present(USER_AGENT)) {
+        let lenient = path.starts_with("/v3/pay/transactions/");
+        if !lenient && (!present(ACCEPT) || !present(USER_AGENT)) {
             return Err(ApiError::accept_or_user_agent_missing());
         }
         let authorization = Authorization::parse(request.header(AUTHORIZATION).unwrap_or(""))
