@@ -105,12 +105,14 @@ describe('cashier', () => {
     });
   }
 
-  /** Until the code is there; with several ways to pay, or one to confirm, WeChat is chosen. */
+  /** Until there is a way to pay: a code on a desktop, the wallet's link on a phone. With several
+   *  methods, or one to confirm, WeChat is chosen. */
   async function choose(page) {
     const choice = page.locator('button[data-testid^="method-wechat"]').or(page.locator('button[data-testid^="method-"]')).first();
-    await part(page, 'qr').or(choice).first().waitFor();
-    if (!(await part(page, 'qr').isVisible())) await choice.click();
-    await part(page, 'qr').waitFor();
+    const ready = part(page, 'qr').or(part(page, 'open-wallet')).first();
+    await ready.or(choice).first().waitFor();
+    if (!(await ready.isVisible())) await choice.click();
+    await ready.waitFor();
   }
 
   /** The wallet: the simulator's page, in a tab of its own, as the payer's other app would be. */

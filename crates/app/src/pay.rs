@@ -62,14 +62,12 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
                 if let Some(prepay) = usable(attempt, now) {
                     return Ok(prepay);
                 }
-                return self.prepare(&payment, attempt.serial, now).await;
+                let ip = request.payer_ip.clone();
+                return self.prepare(&payment, attempt.serial, ip, now).await;
             }
             let attempt = self.new_attempt(&payment, &chosen, request.product, now);
             let serial = attempt.serial;
-            let mut next = payment.with_attempt(attempt);
-            if next.terms.payer_ip.is_none() && request.product == TradeProduct::H5 {
-                next.terms.payer_ip = request.payer_ip.clone();
-            }
+            let next = payment.with_attempt(attempt);
             let heal = Intent {
                 merchant: next.merchant.clone(),
                 kind: IntentKind::Heal,
@@ -83,7 +81,9 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
                 ..Commit::default()
             };
             match self.commit(commit).await {
-                Ok(()) => return self.prepare(&next, serial, now).await,
+                Ok(()) => {
+                    return self.prepare(&next, serial, request.payer_ip.clone(), now).await;
+                }
                 Err(CommitError::Stale(_)) => {}
                 Err(error) => return Err(PayError::Commit(error)),
             }
@@ -130,6 +130,7 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
         &self,
         payment: &Payment,
         attempt: Serial,
+        payer_ip: Option<String>,
         now: Timestamp,
     ) -> Result<channel::Prepay, PayError> {
         let known = payment.attempt(attempt).ok_or(PayError::NotFound)?;
@@ -143,8 +144,9 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
             description: payment.terms.description.clone(),
             expires: payment.expires,
             payer: payment.terms.payer.clone(),
-            payer_ip: payment.terms.payer_ip.clone(),
-            h5_type: payment.terms.h5_type.clone(),
+            // What the merchant said of the payer counts; a hosted cashier sees for itself.
+            payer_ip: payment.terms.payer_ip.clone().or(payer_ip),
+            h5_type: payment.terms.h5_type.clone().or_else(|| Some("Wap".into())),
         });
         let answer = self.provider.ask(&id, &operation).await;
         let (evidence, outcome) = match answer {

@@ -200,7 +200,7 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
         attempt: Serial,
         now: Timestamp,
     ) -> Result<Placed, PlaceError> {
-        let prepay = self.prepare(&payment, attempt, now).await.map_err(PlaceError::from)?;
+        let prepay = self.prepare(&payment, attempt, None, now).await.map_err(PlaceError::from)?;
         Ok(Placed { payment, prepay: Some(prepay) })
     }
 

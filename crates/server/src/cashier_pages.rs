@@ -306,7 +306,9 @@ fn choice(payment: &Payment, prepared: Result<Prepay, PayError>) -> Choice {
         Ok(prepay) => {
             let known = payment.open_attempts().find_map(|it| it.prepay.as_ref());
             let h5 = prepay.h5_url.or_else(|| known.and_then(|it| it.h5_url.clone()));
-            Choice::Ready { code_url: prepay.code_url, open_url: h5 }
+            // A code that is a web address, as simulators have it, can be followed as well.
+            let web = prepay.code_url.clone().filter(|it| it.starts_with("http"));
+            Choice::Ready { code_url: prepay.code_url, open_url: h5.or(web) }
         }
         Err(PayError::Declined(it)) if it.temporary => Choice::Preparing,
         Err(PayError::Declined(_) | PayError::NoChannel(_)) => Choice::Refused { why: None },

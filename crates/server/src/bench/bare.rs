@@ -5,6 +5,7 @@
 //! pragmas, checkpoints and batch sizes as the store, and likewise writes each balance that a
 //! batch touches once, at the end of the batch.
 
+use super::report::own_time;
 use rusqlite::types::Value;
 use rusqlite::{Connection, Statement, params_from_iter};
 use std::path::Path;
@@ -78,8 +79,14 @@ impl Bare {
         Ok(Bare { connection, checkpointer: Checkpointer::start(path)? })
     }
 
-    /// Writes all commits in batches of `batch` and says how long that took.
-    pub fn write(&mut self, commits: &[Rows], balances: &[Row], batch: usize) -> Sql<Duration> {
+    /// Writes all commits in batches of `batch`. Returns how long that took, and how much of it on
+    /// a core.
+    pub fn write(
+        &mut self,
+        commits: &[Rows],
+        balances: &[Row],
+        batch: usize,
+    ) -> Sql<(Duration, Duration)> {
         let Bare { connection, checkpointer } = self;
         let insert = |table: &str, columns: usize| {
             let marks = vec!["?"; columns].join(", ");
@@ -95,7 +102,7 @@ impl Bare {
         let mut put = connection.prepare("INSERT OR REPLACE INTO balance VALUES (?, ?, ?)")?;
         let batches = commits.chunks(batch.max(1)).map(|it| (it, touched(it, balances)));
         let batches: Vec<_> = batches.collect();
-        let start = Instant::now();
+        let (start, cpu) = (Instant::now(), own_time());
         for (group, touched) in batches {
             connection.execute_batch("BEGIN IMMEDIATE")?;
             for commit in group {
@@ -107,7 +114,7 @@ impl Bare {
             connection.execute_batch("COMMIT")?;
             checkpointer.after_batch(group.len(), connection);
         }
-        Ok(start.elapsed())
+        Ok((start.elapsed(), own_time().saturating_sub(cpu)))
     }
 }
 
@@ -125,6 +132,7 @@ fn write_rows<'a>(
 fn touched<'a>(batch: &[Rows], balances: &'a [Row]) -> Vec<&'a Row> {
     let [debit, credit] = [7, 8];
     let postings = || batch.iter().flat_map(|it| &it.tables[2]);
-    let in_batch = |account: &Value| postings().any(|it| [&it[debit], &it[credit]].contains(&account));
+    let in_batch =
+        |account: &Value| postings().any(|it| [&it[debit], &it[credit]].contains(&account));
     balances.iter().filter(|it| in_batch(&it[0])).collect()
 }

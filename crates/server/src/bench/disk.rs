@@ -30,7 +30,10 @@ impl Workplace {
         let place = Workplace { folder, parent, filesystem };
         if ["tmpfs", "ramfs"].contains(&place.filesystem.as_str()) {
             let (shown, kind) = (data.display(), &place.filesystem);
-            return Err(format!("{shown} is a {kind}, which survives nothing; name a folder on a disk with --data").into());
+            return Err(format!(
+                "{shown} is a {kind}, which survives nothing; name a folder on a disk with --data"
+            )
+            .into());
         }
         Ok(place)
     }

@@ -3,9 +3,9 @@
 //! Neighbours make the speed of a machine vary from moment to moment, so every scenario alternates
 //! slices of itself with slices of its limit, and the ratio is what counts.
 
-mod bare;
+pub mod bare;
 mod disk;
-mod ledger;
+pub mod ledger;
 mod report;
 
 use crate::cli::Fault;

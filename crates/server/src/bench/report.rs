@@ -95,6 +95,25 @@ pub fn cpu_time() -> Duration {
     Duration::from_millis(used * 10)
 }
 
+/// What all threads of one name have used of a core so far.
+pub fn thread_time(name: &str) -> Duration {
+    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let used = threads.filter_map(|it| {
+        let found = std::fs::read_to_string(it.path().join("comm")).ok()?;
+        let stat = std::fs::read_to_string(it.path().join("schedstat")).ok()?;
+        let nanos: u64 = stat.split(' ').next()?.parse().ok()?;
+        (found.trim_end() == name).then_some(Duration::from_nanos(nanos))
+    });
+    used.sum()
+}
+
+/// What this thread has used of a core so far.
+pub fn own_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanos = stat.split(' ').next().and_then(|it| it.parse().ok());
+    Duration::from_nanos(nanos.unwrap_or(0))
+}
+
 impl BenchReport {
     pub fn ratio(&self) -> f64 {
         self.throughput_per_s / self.limit_per_s
@@ -184,8 +203,20 @@ mod tests {
         let object = report.json();
         let names: Vec<&String> = object.as_object().unwrap().keys().collect();
         let want = [
-            "scenario", "store", "seconds", "clients", "throughput_per_s", "p50_ms", "p99_ms",
-            "p999_ms", "limit_name", "limit_per_s", "ratio", "cpu_cores", "notes", "batch_mean",
+            "scenario",
+            "store",
+            "seconds",
+            "clients",
+            "throughput_per_s",
+            "p50_ms",
+            "p99_ms",
+            "p999_ms",
+            "limit_name",
+            "limit_per_s",
+            "ratio",
+            "cpu_cores",
+            "notes",
+            "batch_mean",
             "stages",
         ];
         assert_eq!(names, want);

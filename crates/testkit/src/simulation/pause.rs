@@ -40,3 +40,8 @@ pub(super) async fn pause(world: &Shared) {
         Pause::default().await;
     }
 }
+
+/// Lets others go first.
+pub(super) async fn once() {
+    Pause::default().await;
+}
