@@ -99,11 +99,24 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
     ) -> Result<Payment, NewsError> {
         let Some(known) = payment.attempt(attempt) else { return Ok(payment.clone()) };
         let id = ChannelId::new(&known.channel);
+        let evidence = self.heard(&id, attempt, operation).await;
+        self.record(&payment.merchant, payment.serial, attempt, &evidence, now).await
+    }
+
+    /// What the channel says to a question about one attempt, or to closing it.
+    pub(crate) async fn heard(
+        &self,
+        channel: &ChannelId,
+        attempt: Serial,
+        operation: &Operation,
+    ) -> Evidence {
         let closing = matches!(operation, Operation::Close { .. });
-        let evidence = match self.provider.ask(&id, operation).await {
-            Answer::Payment(facts) => self.evidence_of(&id, attempt, &facts).unwrap_or_else(|| {
-                Evidence::NoAnswer { why: "the answer speaks of another order".into() }
-            }),
+        match self.provider.ask(channel, operation).await {
+            Answer::Payment(facts) => {
+                self.evidence_of(channel, attempt, &facts).unwrap_or_else(|| Evidence::NoAnswer {
+                    why: "the answer speaks of another order".into(),
+                })
+            }
             Answer::Closed => Evidence::Closed,
             // Nobody holds a code of an order that the channel does not know.
             Answer::NotFound if closing => Evidence::Closed,
@@ -113,8 +126,7 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
             }
             Answer::InDoubt { why } => Evidence::NoAnswer { why },
             other => Evidence::NoAnswer { why: format!("an odd answer: {other:?}") },
-        };
-        self.record(&payment.merchant, payment.serial, attempt, &evidence, now).await
+        }
     }
 
     /// Asks about each attempt once more, then closes those that are still open.
@@ -295,7 +307,15 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
         let Some(known) = self.store.payment(merchant, payment).await? else { return Ok(None) };
         let Some(released) = known.value.release_held(attempt) else { return Ok(None) };
         let after = released.payment.clone();
-        let commit = self.news(released, known.version, now);
+        let mut commit = self.news(released, known.version, now);
+        // Nobody looked after the order while money was held; now it can be paid, or end, again.
+        commit.intents.push(IntentChange::Schedule(Intent {
+            merchant: merchant.clone(),
+            kind: IntentKind::Heal,
+            subject: payment,
+            due: now,
+            tries: 0,
+        }));
         self.commit(commit).await.map_err(NewsError::Commit)?;
         Ok(Some(after))
     }

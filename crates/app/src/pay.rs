@@ -49,6 +49,8 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
         request: &PayRequest,
         now: Timestamp,
     ) -> Result<channel::Prepay, PayError> {
+        // An attempt for which the channel gives no new code.
+        let mut spent = None;
         for _ in 0..8 {
             let found = self.store.payment(&request.merchant, request.payment).await?;
             let Versioned { value: payment, version } = found.ok_or(PayError::NotFound)?;
@@ -56,14 +58,23 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
                 |refusal| PayError::Start { order_no: payment.terms.order_no.clone(), refusal };
             payment.may_start(now).map_err(refused)?;
             let chosen = self.choose(&payment, request)?;
-            let same =
-                |it: &&Attempt| it.channel == chosen.as_str() && it.product == request.product;
+            let same = |it: &&Attempt| {
+                let fits = it.channel == chosen.as_str() && it.product == request.product;
+                fits && spent != Some(it.serial)
+            };
             if let Some(attempt) = payment.open_attempts().find(same) {
                 if let Some(prepay) = usable(attempt, now) {
                     return Ok(prepay);
                 }
                 let ip = request.payer_ip.clone();
-                return self.prepare(&payment, attempt.serial, ip, now).await;
+                match self.prepare(&payment, attempt.serial, ip, now).await {
+                    // Created for another address of the payer, say: the next gets a new order.
+                    Err(PayError::Declined(it)) if !it.temporary && spent.is_none() => {
+                        spent = Some(attempt.serial);
+                        continue;
+                    }
+                    other => return other,
+                }
             }
             let attempt = self.new_attempt(&payment, &chosen, request.product, now);
             let serial = attempt.serial;
@@ -164,7 +175,13 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
             }
             Answer::Declined(decline) => {
                 let why = format!("{} {}", decline.code, decline.message);
-                (Evidence::Failed { why }, Err(PayError::Declined(decline)))
+                // An earlier request may have created the order all the same, and its payer may
+                // be paying: it has failed only if the channel does not know it.
+                let evidence = match self.heard(&id, attempt, &Operation::Query { attempt }).await {
+                    Evidence::NotFound => Evidence::Failed { why },
+                    known => known,
+                };
+                (evidence, Err(PayError::Declined(decline)))
             }
             Answer::InDoubt { why } => (Evidence::NoAnswer { why }, Err(PayError::InDoubt)),
             other => {

@@ -135,7 +135,7 @@ pub async fn live(
                 let look = tokio::time::sleep(Duration::from_secs(2));
                 tokio::select! {
                     () = look => {}
-                    change = wait_for(&mut changes, serial) => if change.is_none() { return None },
+                    change = wait_for(&mut changes, serial) => change?,
                 }
             }
         });

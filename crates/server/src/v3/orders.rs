@@ -55,7 +55,6 @@ pub(super) async fn create_cashier(call: &Call<'_>) -> Answer {
     let link = links::cashier(call.gateway, &placed.payment);
     let body = json!({
         "cashier_url": link,
-        "transaction_id": placed.payment.serial.as_str(),
         "expire_time": wechatpay::beijing::rfc3339(expires),
     });
     Ok(Reply::Json(body.to_string()))

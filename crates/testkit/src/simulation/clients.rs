@@ -283,7 +283,7 @@ impl Run {
             17 => Outcome::PayError,
             _ => Outcome::SuccessWrongAmount { amount_minor: None },
         };
-        let open = world.watch.is_open(&order.out_trade_no);
+        let open = world.is_expected(&order);
         // Nobody would ever hear of silent money after the order's end.
         let outcome = match outcome {
             Outcome::SuccessSilent if !open => Outcome::Success,
@@ -299,7 +299,7 @@ impl Run {
         let now = world.now;
         orders.retain(|it| it.trade_state == "CLOSED" || it.expires < now);
         let Some(order) = world.dice.pick(&orders).cloned() else { return };
-        let open = world.watch.is_open(&order.out_trade_no);
+        let open = world.is_expected(&order);
         world.confirm(&order, Outcome::LateSuccess, open);
     }
 
@@ -309,7 +309,7 @@ impl Run {
         for order in self.unpaid_at_channel() {
             if order.trade_state == "USERPAYING" {
                 let mut world = lock(&self.world);
-                let open = world.watch.is_open(&order.out_trade_no);
+                let open = world.is_expected(&order);
                 if !world.confirm(&order, Outcome::Decline, open) {
                     world.confirm(&order, Outcome::LateSuccess, open);
                 }
@@ -361,7 +361,7 @@ impl Run {
     /// What a client is told. Promises are written down; answers that must never come are found.
     pub(super) fn answered(&mut self, label: &str, ended: Ended) {
         let mut world = lock(&self.world);
-        let quiet = world.quiet;
+        let quiet = world.calmed;
         match ended {
             Ended::Placed { order, result } => {
                 let known = &mut self.orders[order];

@@ -242,8 +242,9 @@ impl Run {
     fn ended(&mut self, label: &str, ended: Ended) {
         if let Ended::Attended { intent, result } = &ended {
             self.busy.remove(&(intent.kind, intent.subject));
-            if let (Err(error), true) = (result, lock(&self.world).quiet) {
-                lock(&self.world).find(format!("{label} failed without a fault: {error:?}"));
+            let mut world = lock(&self.world);
+            if let (Err(error), true) = (result, world.calmed) {
+                world.find(format!("{label} failed without a fault: {error:?}"));
             }
             return;
         }
@@ -305,6 +306,8 @@ impl Run {
             self.crash();
         }
         self.drain();
+        // What was under way when the faults ended may still have met one.
+        lock(&self.world).calmed = true;
         lock(&self.world).advance(300_000);
         self.everybody_decides();
         self.drain();

@@ -5,7 +5,7 @@ use super::dice::Dice;
 use super::profile::Profile;
 use super::sabotage::Sabotage;
 use super::watch::Watch;
-use crate::wechat::{SimAnswer, SimRequest, WechatSim};
+use crate::wechat::{OrderView, SimAnswer, SimRequest, WechatSim};
 use kernel::{MerchantId, Serial, Timestamp};
 use std::collections::BTreeMap;
 
@@ -39,6 +39,8 @@ pub(super) struct World {
     pub(super) profile: Profile,
     /// No more faults.
     pub(super) quiet: bool,
+    /// And nothing under way that met one.
+    pub(super) calmed: bool,
     pub(super) sabotage: Sabotage,
     pub(super) sim: WechatSim,
     pub(super) late: Vec<Late>,
@@ -61,6 +63,7 @@ impl World {
             dice,
             profile,
             quiet: false,
+            calmed: false,
             sabotage,
             sim,
             late: Vec::new(),
@@ -91,6 +94,12 @@ impl World {
         !self.quiet && self.dice.chance(self.profile.pause)
     }
 
+    /// Whether money for it comes while somebody still asks about it.
+    pub(super) fn is_expected(&self, order: &OrderView) -> bool {
+        let ended = matches!(order.trade_state, "CLOSED" | "REVOKED" | "PAYERROR");
+        !ended && self.watch.is_open(&order.out_trade_no)
+    }
+
     /// Whether the fault with this chance happens now.
     pub(super) fn strikes(&mut self, chance: impl Fn(&Profile) -> u16) -> bool {
         !self.quiet && self.dice.chance(chance(&self.profile))
@@ -118,7 +127,7 @@ impl World {
         if !open {
             self.expose_channel();
         }
-        self.note_paid();
+        self.note_paid(open);
         result
     }
 
@@ -133,10 +142,10 @@ impl World {
     }
 
     /// Writes down who has paid meanwhile.
-    fn note_paid(&mut self) {
+    fn note_paid(&mut self, open: bool) {
         for order in self.sim.orders(self.now) {
             if order.paid_minor.is_some() && !self.paid.contains_key(&order.out_trade_no) {
-                let open = self.watch.is_open(&order.out_trade_no);
+                let open = open && self.watch.is_open(&order.out_trade_no);
                 self.note(|_| format!("   paid {} open={open}", short(&order.out_trade_no)));
                 self.paid.insert(order.out_trade_no, open);
             }
