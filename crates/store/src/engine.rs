@@ -1,26 +1,24 @@
 //! Applying commits to SQLite: many commits, one durable transaction.
 //!
-//! Each commit is checked whole before any of it is written, so one that fails fails alone and
-//! needs no savepoint. Balances are kept in memory during the batch and written once at its end:
-//! an account that every payment touches costs one update a batch.
+//! Whatever a caller may run into is checked before any of its commit is written, so that a
+//! commit which fails fails alone and needs no savepoint. What only a slip can cause (a number
+//! drawn twice, a value named twice in one commit) is left to the constraints of the tables: it
+//! undoes the batch, which is then halved until the culprit is alone.
+//!
+//! Balances are kept in memory during the batch and written once at its end: an account that every
+//! payment touches costs one update a batch.
 
 use crate::migrations::{MigrationError, migrate};
-use crate::rows::{Prepared, Word};
+use crate::rows::{NamedAccount, Prepared, Word};
 use app::{CommitError, IntentChange};
-use ledger::Balance;
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use ledger::{Balance, Side};
+use rusqlite::{
+    CachedStatement, Connection, ErrorCode, OptionalExtension, Params, TransactionBehavior, params,
+};
 use std::collections::HashMap;
 
 pub struct Engine {
     connection: Connection,
-}
-
-/// Balances touched by a batch: by account name, loaded once.
-#[derive(Default)]
-struct Books {
-    loaded: HashMap<String, Balance>,
-    /// Names whose balance changed.
-    touched: HashMap<String, Balance>,
 }
 
 impl Engine {
@@ -38,20 +36,16 @@ impl Engine {
     pub fn apply(&mut self, batch: &[Prepared]) -> Vec<Result<(), CommitError>> {
         match self.apply_together(batch) {
             Ok(answers) => answers,
-            Err(Failure::Commit(error)) => {
-                let unknown = || Err(CommitError::Unknown(error.to_string()));
-                batch.iter().map(|_| unknown()).collect()
+            Err(Failure::Before(error)) if batch.len() > 1 => {
+                tracing::warn!(%error, commits = batch.len(), "a batch is halved");
+                let (left, right) = batch.split_at(batch.len() / 2);
+                let mut answers = self.apply(left);
+                answers.extend(self.apply(right));
+                answers
             }
-            // Nothing in the batch is to blame; asking again for each would wait for each.
-            Err(Failure::Begin(error)) => {
-                batch.iter().map(|_| Err(CommitError::Refused(error.to_string()))).collect()
-            }
-            Err(Failure::Before(error)) if batch.len() == 1 => {
-                vec![Err(CommitError::Refused(error.to_string()))]
-            }
-            // Something in the batch cannot be written; find out what by going one by one.
-            Err(Failure::Before(_)) => {
-                batch.iter().flat_map(|it| self.apply(std::slice::from_ref(it))).collect()
+            Err(failure) => {
+                let refusal = failure.refusal();
+                batch.iter().map(|_| Err(refusal.clone())).collect()
             }
         }
     }
@@ -62,16 +56,18 @@ impl Engine {
     ) -> Result<Vec<Result<(), CommitError>>, Failure> {
         let begun = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
         let work = begun.map_err(Failure::Begin)?;
-        let mut books = Books::default();
         let mut answers = Vec::with_capacity(batch.len());
+        let mut sql = Statements { connection: &work, open: Vec::with_capacity(16) };
+        let mut books = Books::default();
         for commit in batch {
-            let verdict = check(&work, commit, &mut books)?;
+            let verdict = check(&mut sql, commit, &mut books)?;
             if verdict.is_ok() {
-                write(&work, commit)?;
+                write(&mut sql, commit)?;
             }
             answers.push(verdict);
         }
-        books.write(&work)?;
+        books.write(&mut sql)?;
+        drop(sql);
         work.commit().map_err(Failure::Commit)?;
         Ok(answers)
     }
@@ -79,6 +75,7 @@ impl Engine {
 
 /// Where a batch broke: before COMMIT nothing was written; during it nobody knows.
 enum Failure {
+    /// No commit is to blame.
     Begin(rusqlite::Error),
     Before(rusqlite::Error),
     Commit(rusqlite::Error),
@@ -90,89 +87,108 @@ impl From<rusqlite::Error> for Failure {
     }
 }
 
+impl Failure {
+    /// What a commit that broke alone is told.
+    fn refusal(&self) -> CommitError {
+        match self {
+            Failure::Before(error)
+                if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) =>
+            {
+                CommitError::Exists(format!("a number in the commit ({error})"))
+            }
+            Failure::Begin(error) | Failure::Before(error) => {
+                CommitError::Refused(error.to_string())
+            }
+            Failure::Commit(error) => CommitError::Unknown(error.to_string()),
+        }
+    }
+}
+
 type Sql<T> = Result<T, rusqlite::Error>;
 
-/// Everything that can make a commit fail, before anything of it is written. Balances move only
-/// if all is well.
+/// The statements of one batch, each taken from the connection's cache when first needed.
+struct Statements<'c> {
+    connection: &'c Connection,
+    open: Vec<(&'static str, CachedStatement<'c>)>,
+}
+
+impl<'c> Statements<'c> {
+    fn get(&mut self, sql: &'static str) -> Sql<&mut CachedStatement<'c>> {
+        // Literals that are one text may be two, which costs a second statement and nothing else.
+        let known = self.open.iter().position(|it| std::ptr::eq(it.0, sql));
+        let index = match known {
+            Some(index) => index,
+            None => {
+                self.open.push((sql, self.connection.prepare_cached(sql)?));
+                self.open.len() - 1
+            }
+        };
+        Ok(&mut self.open[index].1)
+    }
+
+    fn execute(&mut self, sql: &'static str, values: impl Params) -> Sql<usize> {
+        self.get(sql)?.execute(values)
+    }
+
+    /// Changes exactly one row; another number means that the commit names a value twice.
+    fn update(&mut self, sql: &'static str, values: impl Params) -> Sql<()> {
+        match self.execute(sql, values)? {
+            1 => Ok(()),
+            changed => Err(rusqlite::Error::StatementChangedRows(changed)),
+        }
+    }
+
+    fn version(&mut self, sql: &'static str, key: impl Params) -> Sql<Option<u32>> {
+        self.get(sql)?.query_row(key, |row| row.get(0)).optional()
+    }
+}
+
+/// Everything that a caller may run into, before anything of the commit is written. Balances move
+/// only if all is well.
 fn check(
-    work: &Transaction<'_>,
+    sql: &mut Statements<'_>,
     commit: &Prepared,
     books: &mut Books,
 ) -> Sql<Result<(), CommitError>> {
     for row in &commit.merchants {
-        let sql = "SELECT version FROM merchant WHERE id = ?1";
-        let found = version(work, sql, &[&row.id])?;
+        let found = sql.version("SELECT version FROM merchant WHERE id = ?1", [&row.id])?;
         if let Err(error) = compare(found, row.expected, "merchant", &row.id) {
             return Ok(Err(error));
         }
     }
     for row in &commit.payments {
-        let (sql, key) = match row.expected {
+        let (text, key) = match row.expected {
             0 => {
                 ("SELECT version FROM payment WHERE merchant = ?1 AND order_no = ?2", &row.order_no)
             }
             _ => ("SELECT version FROM payment WHERE merchant = ?1 AND serial = ?2", &row.serial),
         };
-        let found = version(work, sql, &[&row.merchant, key])?;
+        let found = sql.version(text, [&row.merchant, key])?;
         if let Err(error) = compare(found, row.expected, "order", key) {
             return Ok(Err(error));
         }
     }
     for row in &commit.refunds {
-        let (sql, key) = match row.expected {
+        let (text, key) = match row.expected {
             0 => (
                 "SELECT version FROM refund WHERE merchant = ?1 AND refund_no = ?2",
                 &row.refund_no,
             ),
             _ => ("SELECT version FROM refund WHERE merchant = ?1 AND serial = ?2", &row.serial),
         };
-        let found = version(work, sql, &[&row.merchant, key])?;
+        let found = sql.version(text, [&row.merchant, key])?;
         if let Err(error) = compare(found, row.expected, "refund", key) {
             return Ok(Err(error));
         }
     }
-    for row in &commit.notifications {
-        let sql = "SELECT version FROM notification WHERE merchant = ?1 AND id = ?2";
-        let found = version(work, sql, &[&row.merchant, &row.id])?;
+    for row in commit.notifications.iter().filter(|it| it.expected > 0) {
+        let text = "SELECT version FROM notification WHERE merchant = ?1 AND id = ?2";
+        let found = sql.version(text, [&row.merchant, &row.id])?;
         if let Err(error) = compare(found, row.expected, "notification", &row.id) {
             return Ok(Err(error));
         }
     }
-    let mut after: HashMap<String, Balance> = HashMap::new();
-    for journal in &commit.journals {
-        let sql = "SELECT 1 FROM posting WHERE merchant = ?1 AND payment = ?2 AND subject = ?3 \
-                   AND event = ?4 AND line = 0";
-        let mut known = work.prepare_cached(sql)?;
-        let key = [
-            journal.merchant.as_str(),
-            journal.payment.as_str(),
-            journal.subject.as_str(),
-            journal.event.name(),
-        ];
-        if known.exists(key)? {
-            let what = format!("journal {} of {}", journal.event.name(), journal.subject);
-            return Ok(Err(CommitError::Exists(what)));
-        }
-        for posting in &journal.postings {
-            for (account, side) in posting.legs() {
-                let name = account.to_string();
-                let before = match after.get(&name) {
-                    Some(known) => *known,
-                    None => books.balance(work, &name)?,
-                };
-                match before.post(account, side, posting.amount) {
-                    Ok(balance) => after.insert(name, balance),
-                    Err(error) => return Ok(Err(CommitError::Books(error))),
-                };
-            }
-        }
-    }
-    books.touched.extend(after);
-    Ok(Ok(()))
-}
-
-fn version(work: &Transaction<'_>, sql: &str, key: &[&dyn rusqlite::ToSql]) -> Sql<Option<u32>> {
-    work.prepare_cached(sql)?.query_row(key, |row| row.get(0)).optional()
+    books.post(sql, commit)
 }
 
 fn compare(found: Option<u32>, expected: u32, kind: &str, key: &str) -> Result<(), CommitError> {
@@ -184,52 +200,81 @@ fn compare(found: Option<u32>, expected: u32, kind: &str, key: &str) -> Result<(
     }
 }
 
+/// Balances that a batch has met, by account name, and whether it changed them.
+#[derive(Default)]
+struct Books {
+    held: HashMap<String, (Balance, bool)>,
+}
+
 impl Books {
-    fn balance(&mut self, work: &Transaction<'_>, name: &str) -> Sql<Balance> {
-        if let Some(known) = self.touched.get(name).or_else(|| self.loaded.get(name)) {
+    /// Posts a commit's journals, all of them or none.
+    fn post(
+        &mut self,
+        sql: &mut Statements<'_>,
+        commit: &Prepared,
+    ) -> Sql<Result<(), CommitError>> {
+        let accounts = &commit.accounts;
+        let mut after = Vec::with_capacity(accounts.len());
+        for it in accounts {
+            after.push(self.balance(sql, &it.name)?);
+        }
+        for posting in commit.journals.iter().flat_map(|it| &it.postings) {
+            for (index, side) in [(posting.debit, Side::Debit), (posting.credit, Side::Credit)] {
+                match after[index].post(&accounts[index].account, side, posting.amount) {
+                    Ok(balance) => after[index] = balance,
+                    Err(error) => return Ok(Err(CommitError::Books(error))),
+                }
+            }
+        }
+        for (NamedAccount { name, .. }, balance) in accounts.iter().zip(after) {
+            if let Some(held) = self.held.get_mut(name) {
+                *held = (balance, true);
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn balance(&mut self, sql: &mut Statements<'_>, name: &str) -> Sql<Balance> {
+        if let Some((known, _)) = self.held.get(name) {
             return Ok(*known);
         }
-        let sql = "SELECT debit_minor, credit_minor FROM balance WHERE account = ?1";
-        let found = work
-            .prepare_cached(sql)?
-            .query_row([name], |row| {
-                Ok(Balance { debit_minor: row.get(0)?, credit_minor: row.get(1)? })
-            })
-            .optional()?;
-        let balance = found.unwrap_or_default();
-        self.loaded.insert(name.into(), balance);
+        let statement =
+            sql.get("SELECT debit_minor, credit_minor FROM balance WHERE account = ?1")?;
+        let read = |row: &rusqlite::Row<'_>| {
+            Ok(Balance { debit_minor: row.get(0)?, credit_minor: row.get(1)? })
+        };
+        let balance = statement.query_row([name], read).optional()?.unwrap_or_default();
+        self.held.insert(name.into(), (balance, false));
         Ok(balance)
     }
 
-    fn write(self, work: &Transaction<'_>) -> Sql<()> {
-        let mut put = work.prepare_cached(
-            "INSERT INTO balance (account, debit_minor, credit_minor) VALUES (?1, ?2, ?3) \
-             ON CONFLICT (account) DO UPDATE SET debit_minor = ?2, credit_minor = ?3",
-        )?;
-        for (name, balance) in &self.touched {
-            put.execute(params![name, balance.debit_minor, balance.credit_minor])?;
+    fn write(self, sql: &mut Statements<'_>) -> Sql<()> {
+        let text = "INSERT INTO balance (account, debit_minor, credit_minor) VALUES (?1, ?2, ?3) \
+                    ON CONFLICT (account) DO UPDATE SET debit_minor = ?2, credit_minor = ?3";
+        for (name, (balance, _)) in self.held.iter().filter(|it| it.1.1) {
+            sql.execute(text, params![name, balance.debit_minor, balance.credit_minor])?;
         }
         Ok(())
     }
 }
 
-fn write(work: &Transaction<'_>, commit: &Prepared) -> Sql<()> {
+fn write(sql: &mut Statements<'_>, commit: &Prepared) -> Sql<()> {
     for row in &commit.merchants {
         if row.expected == 0 {
-            let sql = "INSERT INTO merchant (id, version, body) VALUES (?1, 1, ?2)";
-            work.prepare_cached(sql)?.execute(params![row.id, row.body])?;
+            let text = "INSERT INTO merchant (id, version, body) VALUES (?1, 1, ?2)";
+            sql.execute(text, params![row.id, row.body])?;
         } else {
-            let sql = "UPDATE merchant SET version = version + 1, body = ?3 \
-                       WHERE id = ?1 AND version = ?2";
-            update(work, sql, params![row.id, row.expected, row.body])?;
+            let text = "UPDATE merchant SET version = version + 1, body = ?3 \
+                        WHERE id = ?1 AND version = ?2";
+            sql.update(text, params![row.id, row.expected, row.body])?;
         }
     }
     for row in &commit.payments {
         if row.expected == 0 {
-            let sql = "INSERT INTO payment (merchant, serial, order_no, state, amount_minor, \
-                       currency, created_ms, paid_ms, version, body) \
-                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 1, ?9)";
-            work.prepare_cached(sql)?.execute(params![
+            let text = "INSERT INTO payment (merchant, serial, order_no, state, amount_minor, \
+                        currency, created_ms, paid_ms, version, body) \
+                        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 1, ?9)";
+            let values = params![
                 row.merchant,
                 row.serial,
                 row.order_no,
@@ -239,20 +284,21 @@ fn write(work: &Transaction<'_>, commit: &Prepared) -> Sql<()> {
                 row.created_ms,
                 row.paid_ms,
                 row.body
-            ])?;
+            ];
+            sql.execute(text, values)?;
         } else {
-            let sql = "UPDATE payment SET state = ?4, paid_ms = ?5, version = version + 1, \
-                       body = ?6 WHERE merchant = ?1 AND serial = ?2 AND version = ?3";
+            let text = "UPDATE payment SET state = ?4, paid_ms = ?5, version = version + 1, \
+                        body = ?6 WHERE merchant = ?1 AND serial = ?2 AND version = ?3";
             let key = (&row.merchant, &row.serial, row.expected);
-            update(work, sql, params![key.0, key.1, key.2, row.state, row.paid_ms, row.body])?;
+            sql.update(text, params![key.0, key.1, key.2, row.state, row.paid_ms, row.body])?;
         }
     }
     for row in &commit.refunds {
         if row.expected == 0 {
-            let sql = "INSERT INTO refund (merchant, serial, refund_no, payment, state, \
-                       amount_minor, created_ms, version, body) \
-                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, ?8)";
-            work.prepare_cached(sql)?.execute(params![
+            let text = "INSERT INTO refund (merchant, serial, refund_no, payment, state, \
+                        amount_minor, created_ms, version, body) \
+                        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, ?8)";
+            let values = params![
                 row.merchant,
                 row.serial,
                 row.refund_no,
@@ -261,32 +307,32 @@ fn write(work: &Transaction<'_>, commit: &Prepared) -> Sql<()> {
                 row.amount_minor,
                 row.created_ms,
                 row.body
-            ])?;
+            ];
+            sql.execute(text, values)?;
         } else {
-            let sql = "UPDATE refund SET state = ?4, version = version + 1, body = ?5 \
-                       WHERE merchant = ?1 AND serial = ?2 AND version = ?3";
+            let text = "UPDATE refund SET state = ?4, version = version + 1, body = ?5 \
+                        WHERE merchant = ?1 AND serial = ?2 AND version = ?3";
             let key = (&row.merchant, &row.serial, row.expected);
-            update(work, sql, params![key.0, key.1, key.2, row.state, row.body])?;
+            sql.update(text, params![key.0, key.1, key.2, row.state, row.body])?;
         }
     }
     for row in &commit.notifications {
         if row.expected == 0 {
-            let sql = "INSERT INTO notification (merchant, id, payment, state, version, body) \
-                       VALUES (?1, ?2, ?3, ?4, 1, ?5)";
-            let values = params![row.merchant, row.id, row.payment, row.state, row.body];
-            work.prepare_cached(sql)?.execute(values)?;
+            let text = "INSERT INTO notification (merchant, id, payment, state, version, body) \
+                        VALUES (?1, ?2, ?3, ?4, 1, ?5)";
+            sql.execute(text, params![row.merchant, row.id, row.payment, row.state, row.body])?;
         } else {
-            let sql = "UPDATE notification SET state = ?4, version = version + 1, body = ?5 \
-                       WHERE merchant = ?1 AND id = ?2 AND version = ?3";
+            let text = "UPDATE notification SET state = ?4, version = version + 1, body = ?5 \
+                        WHERE merchant = ?1 AND id = ?2 AND version = ?3";
             let key = (&row.merchant, &row.id, row.expected);
-            update(work, sql, params![key.0, key.1, key.2, row.state, row.body])?;
+            sql.update(text, params![key.0, key.1, key.2, row.state, row.body])?;
         }
     }
     for it in &commit.tries {
-        let sql = "INSERT OR REPLACE INTO notification_try (merchant, notification, number, \
-                   at_ms, status, duration_ms, body_head, error) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-        work.prepare_cached(sql)?.execute(params![
+        let text = "INSERT OR REPLACE INTO notification_try (merchant, notification, number, \
+                    at_ms, status, duration_ms, body_head, error) \
+                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        let values = params![
             it.merchant.as_str(),
             it.notification.as_str(),
             it.number,
@@ -295,80 +341,61 @@ fn write(work: &Transaction<'_>, commit: &Prepared) -> Sql<()> {
             i64::try_from(it.duration_ms).unwrap_or(i64::MAX),
             it.body_head,
             it.error
-        ])?;
+        ];
+        sql.execute(text, values)?;
     }
     for journal in &commit.journals {
-        let sql = "INSERT INTO posting (merchant, payment, subject, event, line, journal, at_ms, \
-                   debit, credit, amount_minor) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
-        let mut insert = work.prepare_cached(sql)?;
+        let text = "INSERT INTO posting (merchant, payment, subject, event, line, journal, at_ms, \
+                    debit, credit, amount_minor) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
         for (line, posting) in (0_u32..).zip(&journal.postings) {
-            insert.execute(params![
+            let values = params![
                 journal.merchant.as_str(),
                 journal.payment.as_str(),
                 journal.subject.as_str(),
-                journal.event.name(),
+                journal.event,
                 line,
                 journal.serial.as_str(),
-                journal.at.ms(),
-                posting.debit.to_string(),
-                posting.credit.to_string(),
+                journal.at_ms,
+                commit.accounts[posting.debit].name,
+                commit.accounts[posting.credit].name,
                 posting.amount.minor()
-            ])?;
+            ];
+            sql.execute(text, values)?;
         }
     }
     for change in &commit.intents {
-        write_intent(work, change)?;
+        write_intent(sql, change)?;
     }
     Ok(())
 }
 
-/// Changes exactly one row; another number means that the commit names a value twice.
-fn update(work: &Transaction<'_>, sql: &str, values: impl rusqlite::Params) -> Sql<()> {
-    match work.prepare_cached(sql)?.execute(values)? {
-        1 => Ok(()),
-        changed => Err(rusqlite::Error::StatementChangedRows(changed)),
-    }
-}
-
-fn write_intent(work: &Transaction<'_>, change: &IntentChange) -> Sql<()> {
-    const KEY: &str = "merchant = ?1 AND kind = ?2 AND subject = ?3";
+fn write_intent(sql: &mut Statements<'_>, change: &IntentChange) -> Sql<()> {
     match change {
         IntentChange::Schedule(it) => {
-            let sql = "INSERT INTO intent (merchant, kind, subject, due_ms, tries) \
-                       VALUES (?1, ?2, ?3, ?4, ?5) \
-                       ON CONFLICT (merchant, kind, subject) DO UPDATE SET due_ms = ?4, tries = ?5";
-            work.prepare_cached(sql)?.execute(params![
-                it.merchant.as_str(),
-                it.kind.word(),
-                it.subject.as_str(),
-                it.due.ms(),
-                it.tries
-            ])?;
+            let text = "INSERT INTO intent (merchant, kind, subject, due_ms, tries) \
+                        VALUES (?1, ?2, ?3, ?4, ?5) \
+                        ON CONFLICT (merchant, kind, subject) DO UPDATE SET due_ms = ?4, tries = ?5";
+            let key = (it.merchant.as_str(), it.kind.word(), it.subject.as_str());
+            sql.execute(text, params![key.0, key.1, key.2, it.due.ms(), it.tries])?;
         }
         IntentChange::Finish { merchant, kind, subject } => {
-            let values = params![merchant.as_str(), kind.word(), subject.as_str()];
-            work.prepare_cached(&format!("DELETE FROM intent WHERE {KEY}"))?.execute(values)?;
+            let text = "DELETE FROM intent WHERE merchant = ?1 AND kind = ?2 AND subject = ?3";
+            sql.execute(text, params![merchant.as_str(), kind.word(), subject.as_str()])?;
         }
-        IntentChange::Settle { claimed, next } => {
-            let key = (claimed.merchant.as_str(), claimed.kind.word(), claimed.subject.as_str());
-            let same = format!("{KEY} AND due_ms = ?4 AND tries = ?5");
+        IntentChange::Settle { claimed: it, next } => {
+            let key = (it.merchant.as_str(), it.kind.word(), it.subject.as_str());
+            let was = (it.due.ms(), it.tries);
             match next {
                 None => {
-                    let sql = format!("DELETE FROM intent WHERE {same}");
-                    let values = params![key.0, key.1, key.2, claimed.due.ms(), claimed.tries];
-                    work.prepare_cached(&sql)?.execute(values)?;
+                    let text = "DELETE FROM intent WHERE merchant = ?1 AND kind = ?2 \
+                                AND subject = ?3 AND due_ms = ?4 AND tries = ?5";
+                    sql.execute(text, params![key.0, key.1, key.2, was.0, was.1])?;
                 }
                 Some((due, tries)) => {
-                    let sql = format!("UPDATE intent SET due_ms = ?6, tries = ?7 WHERE {same}");
-                    work.prepare_cached(&sql)?.execute(params![
-                        key.0,
-                        key.1,
-                        key.2,
-                        claimed.due.ms(),
-                        claimed.tries,
-                        due.ms(),
-                        tries
-                    ])?;
+                    let text = "UPDATE intent SET due_ms = ?6, tries = ?7 WHERE merchant = ?1 \
+                                AND kind = ?2 AND subject = ?3 AND due_ms = ?4 AND tries = ?5";
+                    let next = (due.ms(), tries);
+                    sql.execute(text, params![key.0, key.1, key.2, was.0, was.1, next.0, next.1])?;
                 }
             }
         }

@@ -82,15 +82,17 @@ pub struct Figures {
 
 struct Waiting {
     commit: Prepared,
-    answer: oneshot::Sender<Result<(), CommitError>>,
+    answer: oneshot::Sender<Answer>,
 }
+
+/// The commit goes back with its answer: its caller takes it apart, not the writer.
+type Answer = (Result<(), CommitError>, Prepared);
 
 impl Sqlite<ThreadFront> {
     /// Opens or creates the file and brings its schema up to date.
     pub fn open(path: &Path) -> Result<Sqlite<ThreadFront>, OpenError> {
         let named = |source| OpenError::Open { path: path.into(), source };
-        let connection = Connection::open(path).map_err(named)?;
-        tune(&connection).map_err(named)?;
+        let connection = open_writer(path).map_err(named)?;
         let engine = Engine::new(connection)?;
         let checkpointer = Checkpointer::start(path).map_err(named)?;
         let (queue, waiting) = mpsc::channel(QUEUE);
@@ -111,14 +113,20 @@ impl Sqlite<ThreadFront> {
     }
 }
 
-/// Makes a connection durable and quick: every commit is flushed before it returns, and the log is
-/// moved into the file by a [`Checkpointer`] only.
-pub fn tune(connection: &Connection) -> rusqlite::Result<()> {
+/// Opens a connection that is durable and quick: every commit is flushed before it returns, and the
+/// log is moved into the file by a [`Checkpointer`] only.
+pub fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
+    // One thread at a time uses it, as its type demands: SQLite need not lock it as well.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-    connection.pragma_update(None, "cache_size", -32_000)
+    connection.pragma_update(None, "cache_size", -32_000)?;
+    Ok(connection)
 }
 
 /// Takes what queued while the last batch was made durable: batches grow with load, no timer.
@@ -135,11 +143,12 @@ fn write_in_groups(
         let results = engine.apply(&commits);
         done.commits.fetch_add(commits.len().try_into().unwrap_or(0), Ordering::Relaxed);
         done.batches.fetch_add(1, Ordering::Relaxed);
-        for (answer, result) in answers.into_iter().zip(results) {
+        let count = commits.len();
+        for (answer, result) in answers.into_iter().zip(results.into_iter().zip(commits)) {
             // A caller that has gone away does not mind.
             answer.send(result).ok();
         }
-        checkpointer.after_batch(commits.len(), engine.connection());
+        checkpointer.after_batch(count, engine.connection());
     }
 }
 
@@ -154,7 +163,8 @@ impl Front for ThreadFront {
             Err(TrySendError::Closed(_)) => return Err(stopped()),
         }
         let lost = |_| CommitError::Unknown("the writer stopped before it answered".into());
-        answered.await.map_err(lost)?
+        let (result, _) = answered.await.map_err(lost)?;
+        result
     }
 
     fn read<T>(

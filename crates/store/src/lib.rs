@@ -13,7 +13,7 @@ mod rows;
 
 pub use checkpoint::Checkpointer;
 pub use engine::Engine;
-pub use front::{Figures, Front, MemoryFront, OpenError, Sqlite, ThreadFront, tune};
+pub use front::{Figures, Front, MemoryFront, OpenError, Sqlite, ThreadFront, open_writer};
 pub use migrations::{MigrationError, VERSION, migrate};
 pub use rows::Prepared;
 

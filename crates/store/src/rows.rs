@@ -7,7 +7,7 @@ use app::{
     NotificationState, Put, StoreError, Try,
 };
 use kernel::{BasisPoints, Currency, MerchantId, Money, Serial, Timestamp};
-use ledger::Journal;
+use ledger::{Account, Journal};
 use payments::{
     Attempt, AttemptState, LatePolicy, Mode, Origin, Payment, PaymentState, Prepay, Receipt,
     Refund, RefundState, RefundTerms, Terms, TradeProduct, Unexpected, UnexpectedCause,
@@ -621,6 +621,57 @@ impl NotificationRow {
     }
 }
 
+/// An account that a commit posts to, with its name written once.
+pub(crate) struct NamedAccount {
+    pub account: Account,
+    pub name: String,
+}
+
+/// A journal whose accounts are indices into those of its commit.
+pub(crate) struct JournalRows {
+    pub serial: Serial,
+    pub merchant: MerchantId,
+    pub payment: Serial,
+    pub subject: Serial,
+    pub event: &'static str,
+    pub at_ms: i64,
+    pub postings: Vec<PostingRow>,
+}
+
+pub(crate) struct PostingRow {
+    pub debit: usize,
+    pub credit: usize,
+    pub amount: Money,
+}
+
+impl JournalRows {
+    /// Adds accounts that are new to `accounts`.
+    fn of(journal: Journal, accounts: &mut Vec<NamedAccount>) -> JournalRows {
+        let mut index =
+            |account: Account| match accounts.iter().position(|it| it.account == account) {
+                Some(known) => known,
+                None => {
+                    accounts.push(NamedAccount { name: account.to_string(), account });
+                    accounts.len() - 1
+                }
+            };
+        let postings = journal.postings.into_iter().map(|it| PostingRow {
+            debit: index(it.debit),
+            credit: index(it.credit),
+            amount: it.amount,
+        });
+        JournalRows {
+            postings: postings.collect(),
+            serial: journal.serial,
+            merchant: journal.merchant,
+            payment: journal.payment,
+            subject: journal.subject,
+            event: journal.event.name(),
+            at_ms: journal.at.ms(),
+        }
+    }
+}
+
 /// A commit as rows, ready to be bound.
 pub struct Prepared {
     pub(crate) merchants: Vec<MerchantRow>,
@@ -628,19 +679,23 @@ pub struct Prepared {
     pub(crate) refunds: Vec<RefundRow>,
     pub(crate) notifications: Vec<NotificationRow>,
     pub(crate) tries: Vec<Try>,
-    pub(crate) journals: Vec<Journal>,
+    pub(crate) journals: Vec<JournalRows>,
+    pub(crate) accounts: Vec<NamedAccount>,
     pub(crate) intents: Vec<IntentChange>,
 }
 
 impl From<Commit> for Prepared {
     fn from(commit: Commit) -> Prepared {
+        let mut accounts = Vec::new();
+        let journals = commit.journals.into_iter().map(|it| JournalRows::of(it, &mut accounts));
         Prepared {
             merchants: commit.merchants.iter().map(MerchantRow::of).collect(),
             payments: commit.payments.iter().map(PaymentRow::of).collect(),
             refunds: commit.refunds.iter().map(RefundRow::of).collect(),
             notifications: commit.notifications.iter().map(NotificationRow::of).collect(),
             tries: commit.tries,
-            journals: commit.journals,
+            journals: journals.collect(),
+            accounts,
             intents: commit.intents,
         }
     }

@@ -73,8 +73,7 @@ pub struct Bare {
 
 impl Bare {
     pub fn create(path: &Path) -> Result<Bare, crate::cli::Fault> {
-        let mut connection = Connection::open(path)?;
-        store::tune(&connection)?;
+        let mut connection = store::open_writer(path)?;
         store::migrate(&mut connection)?;
         Ok(Bare { connection, checkpointer: Checkpointer::start(path)? })
     }

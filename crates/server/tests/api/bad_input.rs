@@ -166,13 +166,21 @@ async fn orders_of_others_do_not_exist() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_nonce_may_be_used_twice_as_with_wechat() {
+async fn a_nonce_may_be_used_twice_as_with_wechat_unless_configured_otherwise() {
     let house = House::start().await;
     let client = house.merchant("1900000807", Mode::Lazy).await;
     let same = Client { nonce: Some("0".repeat(32)), ..client };
-    // One order, however often it is sent; refusing the nonce itself is a switch (see `NonceBook`).
+    // One order, however often it is sent.
     let path = "/v3/pay/transactions/native";
     let order = same.order("NONCE00001", 100);
     let first = same.post(path, &order).await.json();
     assert_eq!(same.post(path, &order).await.json(), first);
+
+    // The same house with the switch set: it also finds everything again.
+    let house = house.restart("refuse_replayed_nonces = false", "refuse_replayed_nonces = true");
+    let house = house.await;
+    let same = Client { base_url: house.demo.base_url.clone(), ..same };
+    assert_eq!(same.query("NONCE00001").await.json()["trade_state"], "NOTPAY");
+    let again = same.query("NONCE00001").await;
+    assert_eq!((again.status.as_u16(), again.code().as_str()), (401, "SIGN_ERROR"));
 }

@@ -18,13 +18,27 @@ pub const APPID: &str = "wx2421b1c4370ec43b";
 /// A demo of its own, gone when dropped.
 pub struct House {
     pub demo: Demo,
-    folder: PathBuf,
+    folder: Folder,
 }
+
+struct Folder(PathBuf);
 
 impl House {
     pub async fn start() -> House {
         let folder = std::env::temp_dir().join(format!("feiqian-api-{}", seal::random_nonce()));
         let demo = Demo::start(&folder, 0).await.expect("the demo starts");
+        House { demo, folder: Folder(folder) }
+    }
+
+    /// Ends, changes a line of the configuration, and starts on the same data.
+    pub async fn restart(self, line: &str, other: &str) -> House {
+        let House { demo, folder } = self;
+        demo.end().await;
+        let file = folder.0.join("feiqian.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(line), "{text}");
+        std::fs::write(&file, text.replace(line, other)).unwrap();
+        let demo = Demo::start(&folder.0, 0).await.expect("the demo starts again");
         House { demo, folder }
     }
 
@@ -54,10 +68,10 @@ impl House {
     }
 }
 
-impl Drop for House {
+impl Drop for Folder {
     fn drop(&mut self) {
         // Files may still be open; the folder is in the place for temporary ones.
-        std::fs::remove_dir_all(&self.folder).ok();
+        std::fs::remove_dir_all(&self.0).ok();
     }
 }
 

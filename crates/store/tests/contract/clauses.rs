@@ -5,7 +5,7 @@ use crate::dump::{Dump, FROM, UNTIL, dump};
 use crate::run;
 use app::{Commit, CommitError, Intent, IntentChange, IntentKind, NotificationState, Put, Store};
 use futures::future::join_all;
-use kernel::{Currency, MerchantId, Money, SerialKind};
+use kernel::{Currency, MerchantId, Money, Serial, SerialKind};
 use ledger::{Account, AccountKind, Balance, BalanceError, Event, Posting};
 use payments::Payment;
 use std::sync::Arc;
@@ -63,8 +63,13 @@ fn full(desk: &Desk, paid: &Payment, open: &Payment) -> Commit {
     commit
 }
 
-/// Every way to be refused, with the beginning of the refusal's name.
-fn refusals(desk: &Desk, paid: &Payment, open: &Payment) -> Vec<(&'static str, Commit)> {
+/// Every way to be refused, with the refusal's name. `known` is a notification that is there.
+fn refusals(
+    desk: &Desk,
+    paid: &Payment,
+    open: &Payment,
+    known: Serial,
+) -> Vec<(&'static str, Commit)> {
     let with = |change: &dyn Fn(&mut Commit)| {
         let mut commit = full(desk, paid, open);
         change(&mut commit);
@@ -90,6 +95,7 @@ fn refusals(desk: &Desk, paid: &Payment, open: &Payment) -> Vec<(&'static str, C
         ("Exists", with(&|it| it.merchants.push(put(desk.card(), 0)))),
         ("Exists", with(&|it| it.refunds[0].value.terms.refund_no = "R1".into())),
         ("Exists", with(&again)),
+        ("Exists", with(&|it| it.notifications[0].value.id = known)),
         ("Stale", with(&|it| it.payments.push(put(open.clone(), 2)))),
         ("Stale", with(&|it| it.payments[0].expected = 2)),
         ("Stale", with(&|it| it.payments.push(put(desk.order("T8", 1), 1)))),
@@ -122,7 +128,9 @@ pub fn a_refused_commit_writes_nothing<S: Store>(make: impl Fn() -> S) {
     run(async {
         let (paid, open) = furnish(&store, &desk).await;
         let before = dump(&store, &[]).await;
-        for (index, (want, commit)) in refusals(&desk, &paid, &open).into_iter().enumerate() {
+        let known = before.notifications[0].value.id;
+        for (index, (want, commit)) in refusals(&desk, &paid, &open, known).into_iter().enumerate()
+        {
             let refusal = store.commit(commit).await.unwrap_err();
             assert_eq!(name(&refusal), want, "commit {index}: {refusal:?}");
             assert_eq!(dump(&store, &[]).await, before, "after commit {index}");
@@ -155,9 +163,10 @@ pub fn one_bad_commit_in_a_group_fails_alone<S: Store>(make: impl Fn() -> S) {
     let (store, desk) = (make(), Desk::new("1900000109", 0));
     run(async {
         let (paid, open) = furnish(&store, &desk).await;
+        let known = dump(&store, &[]).await.notifications[0].value.id;
         let mut wanted = Vec::new();
         let mut commits = Vec::new();
-        for (index, (want, bad)) in refusals(&desk, &paid, &open).into_iter().enumerate() {
+        for (index, (want, bad)) in refusals(&desk, &paid, &open, known).into_iter().enumerate() {
             let good = desk.order(&format!("G{index}"), 900);
             commits.extend([desk.place(&good), bad, desk.pay(&good, 1)]);
             wanted.extend([None, Some(want), None]);
@@ -166,8 +175,7 @@ pub fn one_bad_commit_in_a_group_fails_alone<S: Store>(make: impl Fn() -> S) {
         twice.payments.extend_from_within(..);
         commits.push(twice);
         commits.push(desk.place(&desk.order("S2", 5)));
-        // The same refusal whether the engine finds it before or while writing.
-        wanted.extend([Some("Refused"), None]);
+        wanted.extend([Some("Exists"), None]);
         let count = wanted.len();
         let answers = join_all(commits.into_iter().map(|it| store.commit(it))).await;
         let names: Vec<_> = answers.iter().map(|it| it.as_ref().err().map(name)).collect();

@@ -89,6 +89,7 @@ impl Desk {
                 extras: None,
             },
             mode: Mode::Lazy,
+            verifies_with: None,
             fee_rate: BasisPoints::new(60).unwrap(),
             late: LatePolicy::Refund,
             state: PaymentState::NotPay,
