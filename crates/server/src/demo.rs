@@ -43,8 +43,8 @@ pub struct DemoArgs {
     pub once: bool,
 }
 
-const MERCHANT: &str = "1900000001";
-const APPID: &str = "wx2421b1c4370ec43b";
+pub(crate) const MERCHANT: &str = "1900000001";
+pub(crate) const APPID: &str = "wx2421b1c4370ec43b";
 /// The platform's own account at the simulated WeChat Pay.
 const CHANNEL_MCHID: &str = "1230000109";
 const CHANNEL_APPID: &str = "wxd678efh567hg6787";
@@ -243,7 +243,7 @@ impl Demo {
 }
 
 /// Keys of the simulated WeChat Pay and of our account there, then the installation itself.
-fn prepare(data: &Path, base_url: &str) -> Result<(), Fault> {
+pub(crate) fn prepare(data: &Path, base_url: &str) -> Result<(), Fault> {
     let folder = data.join("simulator");
     fs::create_dir_all(&folder)?;
     let merchant = new_identity(CHANNEL_MCHID)?;

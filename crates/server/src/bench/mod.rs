@@ -6,7 +6,10 @@
 pub mod bare;
 mod disk;
 pub mod ledger;
+mod order;
+mod payment;
 mod report;
+mod wire;
 
 use crate::cli::Fault;
 use clap::{Args, ValueEnum};
@@ -38,6 +41,10 @@ pub struct BenchArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Scenario {
+    /// Signed V3 creates, durable before the answer
+    Order,
+    /// From the merchant's request to the merchant's notification
+    Payment,
     /// Durable payment commits: order, postings, balances, outbox
     Ledger,
 }
@@ -57,6 +64,8 @@ pub async fn run(args: BenchArgs) -> Result<(), Fault> {
     let StoreKind::Sqlite = args.store;
     let place = Workplace::new(&args.data)?;
     let report = match args.scenario {
+        Scenario::Order => order::run(&args, &place).await?,
+        Scenario::Payment => payment::run(&args, &place).await?,
         Scenario::Ledger => ledger::run(&args, &place).await?,
     };
     if args.json {

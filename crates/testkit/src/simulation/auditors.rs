@@ -30,11 +30,19 @@ struct Evidence<'a> {
     findings: Vec<String>,
 }
 
-/// Answers what is wrong, in words.
-pub(super) fn examine(run: &Run) -> Vec<String> {
+/// What is wrong, in words, and how often the run met what it is there for.
+pub(super) struct Examined {
+    pub(super) findings: Vec<String>,
+    pub(super) met: BTreeMap<&'static str, usize>,
+}
+
+pub(super) fn examine(run: &Run) -> Examined {
     let mut it = match gather(run) {
         Ok(it) => it,
-        Err(error) => return vec![format!("the store cannot be read: {error}")],
+        Err(error) => {
+            let findings = vec![format!("the store cannot be read: {error}")];
+            return Examined { findings, met: BTreeMap::new() };
+        }
     };
     it.books();
     it.money_at_channels();
@@ -44,7 +52,7 @@ pub(super) fn examine(run: &Run) -> Vec<String> {
     it.promises_to_merchants();
     it.refunds_on_both_sides();
     it.notifications();
-    it.findings
+    Examined { met: it.met(), findings: it.findings }
 }
 
 fn gather(run: &Run) -> Result<Evidence<'_>, app::StoreError> {
@@ -78,6 +86,47 @@ impl Evidence<'_> {
         if !holds {
             self.findings.push(words());
         }
+    }
+
+    fn met(&self) -> BTreeMap<&'static str, usize> {
+        let payments =
+            |holds: &dyn Fn(&Payment) -> bool| self.payments.iter().filter(|it| holds(it)).count();
+        let money = |cause, state| {
+            let all = self.payments.iter().flat_map(|it| &it.unexpected);
+            all.filter(|it| it.cause == cause && it.state == state).count()
+        };
+        let refunds = |origin, state| {
+            self.refunds.iter().filter(|it| it.origin == origin && it.state == state).count()
+        };
+        let heard = |state| self.notifications.iter().filter(|it| it.state == state).count();
+        use NotificationState::{Delivered, GivenUp};
+        use Origin::{Automatic, Merchant};
+        use RefundState::{Abnormal, Closed, Success};
+        use UnexpectedCause::{LateSuccess, SecondSuccess, WrongAmount};
+        use UnexpectedState::{Held, Refunding};
+        let reopened = |it: &Payment| {
+            it.receipt.as_ref().is_some_and(|it| self.paid.get(it.attempt.as_str()) == Some(&false))
+        };
+        BTreeMap::from([
+            ("payment paid", payments(&|it| it.state == PaymentState::Success)),
+            ("payment closed", payments(&|it| it.state == PaymentState::Closed)),
+            ("payment paid late and reopened", payments(&reopened)),
+            ("payment with three attempts", payments(&|it| it.attempts.len() > 2)),
+            ("payment with a contradiction", payments(&|it| !it.contradictions.is_empty())),
+            ("second payment sent back", money(SecondSuccess, Refunding)),
+            ("late payment sent back", money(LateSuccess, Refunding)),
+            ("wrong amount held", money(WrongAmount, Held)),
+            ("wrong amount released", money(WrongAmount, Refunding)),
+            ("sent back in vain", money(SecondSuccess, Held) + money(LateSuccess, Held)),
+            ("refund done", refunds(Merchant, Success)),
+            ("refund closed", refunds(Merchant, Closed)),
+            ("refund abnormal", refunds(Merchant, Abnormal)),
+            ("automatic refund done", refunds(Automatic, Success)),
+            ("automatic refund closed", refunds(Automatic, Closed)),
+            ("automatic refund abnormal", refunds(Automatic, Abnormal)),
+            ("notification delivered", heard(Delivered)),
+            ("notification given up", heard(GivenUp)),
+        ])
     }
 
     fn held(&mut self, account: &Account) -> i64 {

@@ -15,7 +15,7 @@ use app::{
 };
 use kernel::{BasisPoints, MerchantId, Serial, SerialGenerator, Timestamp, Zone};
 use payments::{LatePolicy, Mode, Payment, Refund, RefundState};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -89,6 +89,8 @@ pub struct Outcome {
     pub payments: usize,
     pub crashes: usize,
     pub commits: u64,
+    /// How often the run met what it is there for.
+    pub met: BTreeMap<&'static str, usize>,
     /// What the auditors found, in words; empty if all is well.
     pub findings: Vec<String>,
     /// The steps of the run, oldest first.
@@ -124,7 +126,8 @@ pub fn run(seed: u64, sabotage: Sabotage) -> Outcome {
     let crashes = run.storm();
     run.settle_down();
     let mut findings = std::mem::take(&mut lock(&run.world).findings);
-    findings.extend(auditors::examine(&run));
+    let examined = auditors::examine(&run);
+    findings.extend(examined.findings);
     let world = lock(&run.world);
     Outcome {
         seed,
@@ -133,6 +136,7 @@ pub fn run(seed: u64, sabotage: Sabotage) -> Outcome {
         payments: world.paid.len(),
         crashes,
         commits: world.watch.commits,
+        met: examined.met,
         findings,
         trace: world.trace.clone(),
     }
