@@ -17,6 +17,10 @@ pub enum NewsError {
     Store(#[from] StoreError),
     #[error("news could not be written")]
     Commit(#[source] CommitError),
+    #[error(
+        "attempt {attempt} is said to be paid with {said}; asked about it, the channel says {answer}"
+    )]
+    Unconfirmed { attempt: Serial, said: Money, answer: &'static str },
 }
 
 /// How often a decision is made again because someone else wrote first.
@@ -42,7 +46,35 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
         let serial = attempt.serial;
         let evidence = self.evidence_of(channel, serial, facts);
         let Some(evidence) = evidence else { return Ok(None) };
+        if let Evidence::Paid(receipt) = &evidence
+            && receipt.amount != attempt.amount
+        {
+            self.confirm(channel, &known.value, receipt, now).await?;
+        }
         Ok(Some(self.record(merchant, payment, serial, &evidence, now).await?))
+    }
+
+    /// A callback names another amount than we asked for. Before money is held for it the channel
+    /// is asked: its answer counts, and a callback that differs is written down beside it.
+    async fn confirm(
+        &self,
+        channel: &ChannelId,
+        payment: &Payment,
+        receipt: &Receipt,
+        now: Timestamp,
+    ) -> Result<(), NewsError> {
+        let attempt = receipt.attempt;
+        let answer = self.heard(channel, attempt, &Operation::Query { attempt }).await;
+        let word = answer.word();
+        let paid = matches!(answer, Evidence::Paid(_));
+        self.record(&payment.merchant, payment.serial, attempt, &answer, now).await?;
+        match paid {
+            true => Ok(()),
+            false => {
+                tracing::error!(%attempt, said = %receipt.amount, answer = word, "unconfirmed");
+                Err(NewsError::Unconfirmed { attempt, said: receipt.amount, answer: word })
+            }
+        }
     }
 
     /// Believes facts only if they speak of this attempt and of our account at the channel.

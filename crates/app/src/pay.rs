@@ -194,6 +194,7 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
             Ok(_) => outcome,
             Err(NewsError::Store(error)) => Err(PayError::Store(error)),
             Err(NewsError::Commit(error)) => Err(PayError::Commit(error)),
+            Err(NewsError::Unconfirmed { .. }) => Err(PayError::InDoubt),
         }
     }
 }

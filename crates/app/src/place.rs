@@ -293,6 +293,7 @@ impl From<NewsError> for CloseError {
         match error {
             NewsError::Store(error) => CloseError::Store(error),
             NewsError::Commit(error) => CloseError::Commit(error),
+            NewsError::Unconfirmed { .. } => CloseError::InDoubt,
         }
     }
 }

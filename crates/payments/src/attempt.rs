@@ -158,6 +158,10 @@ impl Attempt {
                     let said = format!("paid again as {}", receipt.transaction);
                     return Err(contradiction(said));
                 }
+                Some(known) if known.amount != receipt.amount => {
+                    let said = format!("{} of {}", receipt.amount, known.amount);
+                    return Err(contradiction(said));
+                }
                 Some(_) => {}
                 None => next.receipt = Some(receipt.clone()),
             },

@@ -493,6 +493,10 @@ mod tests {
         let denied = check(Refund, &[(0, "paid"), (0, "closed")], "paid Success");
         assert_eq!(denied.contradictions.len(), 1);
         assert_eq!(denied.attempts[0].state, AttemptState::Succeeded);
+        // So is another amount of the same payment.
+        let disputed = check(Refund, &[(0, "paid"), (0, "short"), (0, "short")], "paid Success");
+        assert_eq!(disputed.contradictions.len(), 1);
+        assert_eq!(disputed.receipt.unwrap().amount, Money::new(100, Cny));
     }
 
     #[test]

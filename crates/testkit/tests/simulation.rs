@@ -52,7 +52,7 @@ fn no_seed_breaks_the_rules() {
             for (&name, count) in &outcome.met {
                 *done.1.met.entry(name).or_default() += count;
             }
-            if done.0 % 50 == 0 || done.0 == seeds {
+            if done.0.is_multiple_of(50) || done.0 == seeds {
                 let Outcome { orders, payments, refunds, crashes, commits, .. } = &done.1;
                 println!(
                     "{} seeds in {:.1} s: {orders} orders, {payments} payments, {refunds} \

@@ -8,7 +8,7 @@
 use super::report::own_time;
 use rusqlite::types::Value;
 use rusqlite::{Connection, Statement, params_from_iter};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use store::Checkpointer;
 
@@ -26,31 +26,35 @@ const TABLES: [(&str, usize); 4] =
 
 /// Reads the rows of what the store wrote, in its order, slice after slice.
 pub struct Source {
-    connection: Connection,
-    /// Row ids of the last payment and notification that were read.
-    seen: [i64; 2],
+    path: PathBuf,
+    /// Payments, each with one notification, that were read.
+    seen: i64,
 }
 
 impl Source {
-    pub fn open(path: &Path) -> Sql<Source> {
-        Ok(Source { connection: Connection::open(path)?, seen: [0, 0] })
+    pub fn new(path: &Path) -> Source {
+        Source { path: path.into(), seen: 0 }
     }
 
     /// What was written since the last call: commits, and the balances after them.
     pub fn fresh(&mut self) -> Sql<(Vec<Rows>, Vec<Row>)> {
+        let connection = Connection::open(&self.path)?;
+        // SQLite may let connections share one page cache. Room for all that is read here, given
+        // back at the end, leaves the pages of those that are measured where they are.
+        connection.pragma_update(None, "cache_size", -2_000_000)?;
         let read = |table: &str, rest: &str, key: &[Value]| -> Sql<Vec<Row>> {
             let columns = match TABLES.iter().find(|it| it.0 == table) {
                 Some(it) => it.1,
                 None => 3,
             };
             let sql = format!("SELECT * FROM {table} {rest}");
-            let mut statement = self.connection.prepare_cached(&sql)?;
+            let mut statement = connection.prepare_cached(&sql)?;
             let row = |row: &rusqlite::Row<'_>| (0..columns).map(|it| row.get(it)).collect();
             statement.query_map(params_from_iter(key), row)?.collect()
         };
         let newer = "WHERE rowid > ? ORDER BY rowid";
-        let payments = read("payment", newer, &[self.seen[0].into()])?;
-        let notifications = read("notification", newer, &[self.seen[1].into()])?;
+        let payments = read("payment", newer, &[self.seen.into()])?;
+        let notifications = read("notification", newer, &[self.seen.into()])?;
         let balances = read("balance", "ORDER BY account", &[])?;
         let mut commits = Vec::with_capacity(payments.len());
         for (payment, notification) in payments.into_iter().zip(notifications) {
@@ -60,8 +64,7 @@ impl Source {
             let intents = read("intent", of_notification, &notification[..2])?;
             commits.push(Rows { tables: [vec![payment], vec![notification], postings, intents] });
         }
-        let read = i64::try_from(commits.len()).unwrap_or(i64::MAX);
-        self.seen = self.seen.map(|it| it + read);
+        self.seen += i64::try_from(commits.len()).unwrap_or(i64::MAX);
         Ok((commits, balances))
     }
 }

@@ -39,7 +39,7 @@ pub async fn run(args: &BenchArgs, place: &Workplace) -> Result<BenchReport, Fau
     let file = place.folder().join("ours.db");
     let store = SqliteStore::open(&file)?;
     let desk = Arc::new(Desk::new());
-    let mut source = Source::open(&file)?;
+    let mut source = Source::new(&file);
     let mut bare = Bare::create(&place.folder().join("bare.db"))?;
     let (mut ours, mut limit) = (Tally::default(), Tally::default());
     let mut latencies = Latencies::default();
@@ -149,7 +149,7 @@ async fn check_books(store: &SqliteStore) -> Result<(), Fault> {
 }
 
 /// Makes orders that are placed and paid at once.
-pub struct Desk {
+struct Desk {
     merchants: Vec<MerchantId>,
     serials: Mutex<SerialGenerator>,
     next: AtomicU64,
@@ -164,7 +164,7 @@ struct Numbers {
 }
 
 impl Desk {
-    pub fn new() -> Desk {
+    fn new() -> Desk {
         let merchant = |it| MerchantId::parse(&format!("19{it:08}")).expect("ten digits");
         Desk {
             merchants: (0..MERCHANTS).map(merchant).collect(),
@@ -183,7 +183,7 @@ impl Desk {
         }
     }
 
-    pub fn paid_order(&self) -> Commit {
+    fn paid_order(&self) -> Commit {
         let now = clock::wall();
         let numbers = self.numbers(now);
         let count = self.next.fetch_add(1, Ordering::Relaxed);

@@ -3,9 +3,9 @@
 //! Neighbours make the speed of a machine vary from moment to moment, so every scenario alternates
 //! slices of itself with slices of its limit, and the ratio is what counts.
 
-pub mod bare;
+mod bare;
 mod disk;
-pub mod ledger;
+mod ledger;
 mod order;
 mod payment;
 mod report;

@@ -5,7 +5,7 @@ use super::clients::{Ask, Order};
 use super::pause::lock;
 use super::run::{Run, at_once};
 use super::world::Patience;
-use crate::wechat::{Fault, OrderView, RefundView};
+use crate::wechat::{OrderView, RefundView};
 use app::{Merchant, Notification, NotificationEvent, NotificationState, Store};
 use kernel::{Currency, Money, Serial};
 use ledger::{Account, AccountKind};
@@ -25,8 +25,6 @@ struct Evidence<'a> {
     channel: BTreeMap<String, OrderView>,
     /// Attempts that were paid at the channel, with whether our order was open then.
     paid: BTreeMap<String, bool>,
-    /// The channel may have told of a fen too much.
-    lying_callbacks: bool,
     findings: Vec<String>,
 }
 
@@ -68,7 +66,6 @@ fn gather(run: &Run) -> Result<Evidence<'_>, app::StoreError> {
     let now = world.now;
     let orders = world.sim.orders(now).into_iter();
     let channel = orders.map(|it| (it.out_trade_no.clone(), it)).collect();
-    let lies = |it: &crate::wechat::Chance| it.fault == Fault::CallbackWrongAmount;
     Ok(Evidence {
         run,
         payments,
@@ -76,7 +73,6 @@ fn gather(run: &Run) -> Result<Evidence<'_>, app::StoreError> {
         notifications,
         channel,
         paid: world.paid.clone(),
-        lying_callbacks: world.profile.channel.iter().any(lies),
         findings: Vec::new(),
     })
 }
@@ -167,33 +163,13 @@ impl Evidence<'_> {
                 let back = it.refunds.iter().filter(|it| it.status == "SUCCESS");
                 real += it.paid_minor.unwrap_or(0) - back.map(|it| it.amount_minor).sum::<i64>();
             }
-            // Told of a fen too much, and shown as money that a person must look at.
-            let lies = self.attempts().into_iter().filter_map(|(payment, attempt)| {
-                let ours = attempt.channel == account.channel;
-                let gap = self.believed_lie(&payment, &attempt)?;
-                ours.then_some(gap)
-            });
-            let lies: i64 = lies.sum();
             let of = |kind| Account::channel(account.channel, kind, Currency::Cny);
             let owed = self.held(&of(AccountKind::ChannelReceivable));
             let cost = self.held(&of(AccountKind::ChannelCost));
-            self.check(owed + cost == real + lies, || {
-                let channel = account.channel;
-                format!("{channel} holds {real} of ours; booked {owed} + {cost}, lies {lies}")
+            self.check(owed + cost == real, || {
+                format!("{} holds {real} of ours; booked {owed} + {cost}", account.channel)
             });
         }
-    }
-
-    /// How much more we wrote down than was paid, if a lying callback explains it and it shows.
-    fn believed_lie(&self, payment: &Payment, attempt: &Attempt) -> Option<i64> {
-        let receipt = attempt.receipt.as_ref()?;
-        let real = self.channel.get(attempt.serial.as_str())?.paid_minor?;
-        let gap = receipt.amount.minor() - real;
-        let wrong = |it: &&payments::Unexpected| {
-            it.attempt == attempt.serial && it.cause == UnexpectedCause::WrongAmount
-        };
-        let shown = payment.unexpected.iter().any(|it| wrong(&it));
-        (self.lying_callbacks && gap == 1 && shown).then_some(gap)
     }
 
     /// Each balance follows from payments and refunds alone.
@@ -259,8 +235,7 @@ impl Evidence<'_> {
                 continue;
             };
             let same = receipt.amount.minor() == paid_minor;
-            let lied = self.believed_lie(payment, attempt).is_some();
-            self.check(same || lied, || format!("{number}: {} of {paid_minor}", receipt.amount));
+            self.check(same, || format!("{number}: {} of {paid_minor}", receipt.amount));
             let transaction = order.transaction_id.as_deref() == Some(&receipt.transaction);
             self.check(transaction, || format!("{number} has another transaction"));
             let right = paid_minor == payment.terms.amount.minor();
@@ -282,13 +257,12 @@ impl Evidence<'_> {
         let pays = payment.receipt.as_ref().is_some_and(|it| it.attempt == serial);
         let unexpected = payment.unexpected.iter().filter(|it| it.attempt == serial);
         let causes: Vec<UnexpectedCause> = unexpected.map(|it| it.cause).collect();
-        let lied = self.believed_lie(payment, attempt).is_some();
         self.check(usize::from(pays) + causes.len() == 1, || {
             format!("{no}: money of {serial} is in {} places", usize::from(pays) + causes.len())
         });
         for cause in causes {
             let fits = match cause {
-                UnexpectedCause::WrongAmount => !right || lied,
+                UnexpectedCause::WrongAmount => !right,
                 UnexpectedCause::SecondSuccess => right && payment.state == PaymentState::Success,
                 UnexpectedCause::LateSuccess => {
                     right && payment.late == LatePolicy::Refund && !in_time
@@ -297,7 +271,7 @@ impl Evidence<'_> {
             };
             self.check(fits, || format!("{no}: money of {serial} is kept apart for {cause:?}"));
         }
-        if right && in_time && !lied {
+        if right && in_time {
             let state = payment.state;
             self.check(state == PaymentState::Success, || {
                 format!("{no}: paid in time and rightly, but it is {state:?}")

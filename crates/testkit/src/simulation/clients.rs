@@ -216,7 +216,9 @@ impl Run {
                 amount: yuan(amount),
                 total: yuan(if lied { total + 5 } else { total }),
                 reason: Some("不想要了".into()),
-                notify_url: (number % 2 == 0).then(|| "https://shop.example/refunded".into()),
+                notify_url: number
+                    .is_multiple_of(2)
+                    .then(|| "https://shop.example/refunded".into()),
                 extras: None,
             };
             self.asks.push(Ask { order, terms, acknowledged: None, refused: false });

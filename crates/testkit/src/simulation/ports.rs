@@ -312,6 +312,11 @@ impl WildProvider {
             }
         };
         let answer = self.send(request, operation);
+        {
+            let mut world = lock(&self.world);
+            let way_ms = world.dice.between(1, 20);
+            world.advance(way_ms);
+        }
         pause(&self.world).await;
         let Some(mut message) = answer else {
             return Answer::InDoubt { why: "no answer".into() };

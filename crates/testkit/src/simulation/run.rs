@@ -75,6 +75,8 @@ pub(super) struct Run {
     pub(super) platform: Arc<Wild>,
     pub(super) tasks: Vec<Task>,
     busy: BTreeSet<Key>,
+    /// When work on each subject was done lately.
+    attended: BTreeMap<Key, Vec<Timestamp>>,
     pub(super) merchants: Vec<Merchant>,
     pub(super) orders: Vec<Order>,
     pub(super) asks: Vec<Ask>,
@@ -108,6 +110,9 @@ const BEGIN: Timestamp = Timestamp::from_ms(1_795_233_600_000);
 const ACTIONS: usize = 110;
 /// Rounds of the quiet phase. Reaching it means that something never comes to rest.
 const ROUNDS: usize = 4_000;
+
+/// Whoever works on one thing so often within a second has forgotten to wait.
+const RESTLESS: usize = 12;
 
 /// Ends a future that never waits.
 ///
@@ -159,6 +164,7 @@ impl Run {
             platform,
             tasks: Vec::new(),
             busy: BTreeSet::new(),
+            attended: BTreeMap::new(),
             merchants,
             orders: Vec::new(),
             asks: Vec::new(),
@@ -184,7 +190,7 @@ impl Run {
                 self.crash();
                 crashes += 1;
             }
-            let weights = [14, 20, 16, 14, 4, 14, 3, 2, 12, 1];
+            let weights = [14, 20, 16, 14, 4, 14, 3, 2, 12, 1, 4];
             let action = lock(&self.world).dice.weighed(&weights);
             match action {
                 0 => self.merchant_orders(),
@@ -196,7 +202,8 @@ impl Run {
                 6 => self.operator_acts(),
                 7 => self.time_passes(true),
                 8 => self.time_passes(false),
-                _ => self.payer_is_late(),
+                9 => self.payer_is_late(),
+                _ => self.nothing_else_happens(),
             }
             self.take_callbacks();
             self.take_due();
@@ -247,8 +254,20 @@ impl Run {
         if let Ended::Attended { intent, result } = &ended {
             self.busy.remove(&(intent.kind, intent.subject));
             let mut world = lock(&self.world);
-            if let (Err(error), true) = (result, world.calmed) {
-                world.find(format!("{label} failed without a fault: {error:?}"));
+            match result {
+                Err(error) if world.calmed => {
+                    world.find(format!("{label} failed without a fault: {error:?}"));
+                }
+                Err(_) => {}
+                Ok(()) => {
+                    let now = world.now;
+                    let times = self.attended.entry((intent.kind, intent.subject)).or_default();
+                    times.retain(|it| now.ms_since(*it) < 1_000);
+                    times.push(now);
+                    if times.len() == RESTLESS {
+                        world.find(format!("{label}: {RESTLESS} times within a second"));
+                    }
+                }
             }
             return;
         }
@@ -277,6 +296,22 @@ impl Run {
             }
             self.busy.insert(key);
             self.attend(intent, now);
+        }
+    }
+
+    /// The worker alone, as long as it finds something due.
+    fn nothing_else_happens(&mut self) {
+        for _ in 0..20 {
+            self.drain();
+            let now = self.now();
+            let due = at_once(self.store.due(now, 8)).unwrap_or_default();
+            if due.is_empty() {
+                break;
+            }
+            for intent in due {
+                self.busy.insert((intent.kind, intent.subject));
+                self.attend(intent, now);
+            }
         }
     }
 
