@@ -124,7 +124,7 @@ pub async fn live(
     let start = (gateway, merchant, serial, changes, None::<CashierState>);
     let states =
         stream::unfold(start, |(gateway, merchant, serial, mut changes, last)| async move {
-            loop {
+            while !gateway.live.is_ending() {
                 if let Some(state) = state_of(&gateway, &merchant, serial).await
                     && last.map(|it| it.name()) != Some(state.name())
                 {
@@ -138,6 +138,7 @@ pub async fn live(
                     change = wait_for(&mut changes, serial) => change?,
                 }
             }
+            None
         });
     Some(Sse::new(states).keep_alive(KeepAlive::default()))
 }

@@ -3,6 +3,7 @@
 use app::Observer;
 use kernel::{MerchantId, Serial, Timestamp};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{Notify, broadcast};
 
 /// Cheap to clone; all clones are one.
@@ -10,13 +11,14 @@ use tokio::sync::{Notify, broadcast};
 pub struct Live {
     changed: broadcast::Sender<Serial>,
     due: Arc<Notify>,
+    ending: Arc<AtomicBool>,
 }
 
 impl Default for Live {
     fn default() -> Live {
         // A page that falls further behind looks for itself.
         let (changed, _) = broadcast::channel(1024);
-        Live { changed, due: Arc::default() }
+        Live { changed, due: Arc::default(), ending: Arc::default() }
     }
 }
 
@@ -28,6 +30,15 @@ impl Live {
 
     pub async fn woken(&self) {
         self.due.notified().await;
+    }
+
+    /// The process ends: streams of news must, too.
+    pub fn end(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
     }
 
     pub fn wake(&self) {

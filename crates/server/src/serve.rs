@@ -2,6 +2,7 @@
 
 use crate::cashier_pages::{self, Payer};
 use crate::gateway::Gateway;
+use crate::live::Live;
 use crate::{callbacks, v3};
 use axum::Router;
 use axum::body::Body;
@@ -124,7 +125,12 @@ async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
 }
 
 /// Serves until `stop` turns true, then lets requests under way finish.
-pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>) {
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    live: Live,
+    mut stop: watch::Receiver<bool>,
+) {
     let graceful = GracefulShutdown::new();
     let mut http = hyper::server::conn::http1::Builder::new();
     http.title_case_headers(true).timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN);
@@ -151,6 +157,7 @@ pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Recei
         });
     }
     drop(listener);
+    live.end();
     if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
         tracing::warn!("connections were still open when the server stopped");
     }

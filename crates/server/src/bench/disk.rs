@@ -96,7 +96,7 @@ mod tests {
 24 22 0:22 / /tmp rw - ext4 /dev/vda rw
 25 22 0:23 / /tmp rw shared:5 master:2 - tmpfs tmpfs rw,size=1g";
         let check = |path: &str, want| assert_eq!(filesystem(mounts, Path::new(path)), Some(want));
-        check("/work/bench", "ext4");
+        check("/srv/bench", "ext4");
         check("/dev/shm/bench", "tmpfs");
         check("/tmp", "tmpfs");
         check("/tmpfiles/bench", "ext4");

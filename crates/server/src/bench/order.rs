@@ -118,7 +118,8 @@ impl House {
         let files = install::add_merchant(&gateway.config, gateway.store(), &new).await?;
         let signing = Signing::new(MERCHANT, &files, gateway.certificate.verifier())?;
         let (stop, stopped) = watch::channel(false);
-        tokio::spawn(serve::serve(listener, serve::router(gateway.clone()), stopped));
+        let live = gateway.live.clone();
+        tokio::spawn(serve::serve(listener, serve::router(gateway.clone()), live, stopped));
         Ok(House { gateway, signing, address, stop })
     }
 
