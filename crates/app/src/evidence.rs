@@ -208,7 +208,13 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
                 tracing::error!(%payment, %attempt, evidence = evidence.word(), "contradiction");
             }
             let after = recorded.payment.clone();
-            match self.commit(self.news(recorded, version, now)).await {
+            let mut commit = self.news(recorded, version, now);
+            // What had to be closed before is being looked after; asking at once again, after
+            // each answer that is none, would never end.
+            if matches!(before.care(now), Care::Close(_)) {
+                commit.intents.retain(|it| !is_heal(it));
+            }
+            match self.commit(commit).await {
                 Ok(()) => return Ok(after),
                 Err(error @ (CommitError::Stale(_) | CommitError::Exists(_))) => lost = error,
                 Err(error) => return Err(NewsError::Commit(error)),
@@ -351,6 +357,10 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
         self.commit(commit).await.map_err(NewsError::Commit)?;
         Ok(Some(after))
     }
+}
+
+fn is_heal(change: &IntentChange) -> bool {
+    matches!(change, IntentChange::Schedule(it) if it.kind == IntentKind::Heal)
 }
 
 pub(crate) fn channel_of(payment: &Payment, attempt: Serial) -> String {

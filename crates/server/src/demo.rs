@@ -243,7 +243,7 @@ impl Demo {
 }
 
 /// Keys of the simulated WeChat Pay and of our account there, then the installation itself.
-pub(crate) fn prepare(data: &Path, base_url: &str) -> Result<(), Fault> {
+pub fn prepare(data: &Path, base_url: &str) -> Result<(), Fault> {
     let folder = data.join("simulator");
     fs::create_dir_all(&folder)?;
     let merchant = new_identity(CHANNEL_MCHID)?;
@@ -283,7 +283,7 @@ fn certificate_serial(folder: &Path) -> Result<String, Fault> {
     Ok(seal::Certificate::from_pem(&pem)?.serial().to_owned())
 }
 
-async fn start_simulator(data: &Path) -> Result<WechatSimServer, Fault> {
+pub async fn start_simulator(data: &Path) -> Result<WechatSimServer, Fault> {
     let folder = data.join("simulator");
     let read = |name: &str| {
         let path = folder.join(name);

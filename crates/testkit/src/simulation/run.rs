@@ -291,6 +291,8 @@ impl Run {
                 let mut world = lock(&self.world);
                 (world.dice.chance(300), world.strikes(|it| it.doubled_work))
             };
+            // Each refund is one worker's: two at once could hear "no" and "yes".
+            let twice = twice && intent.kind != IntentKind::Refund;
             if skip || (self.busy.contains(&key) && !twice) {
                 continue;
             }
@@ -302,15 +304,19 @@ impl Run {
     /// The worker alone, as long as it finds something due.
     fn nothing_else_happens(&mut self) {
         for _ in 0..20 {
-            self.drain();
+            // Some wait for the clock, and never end here.
+            for _ in 0..self.tasks.len() * 40 {
+                self.step();
+            }
             let now = self.now();
             let due = at_once(self.store.due(now, 8)).unwrap_or_default();
             if due.is_empty() {
                 break;
             }
             for intent in due {
-                self.busy.insert((intent.kind, intent.subject));
-                self.attend(intent, now);
+                if self.busy.insert((intent.kind, intent.subject)) {
+                    self.attend(intent, now);
+                }
             }
         }
     }
