@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use store::SqliteStore;
-use testkit::wechat::{Outcome, Reference, WechatSimServer};
+use testkit::wechat::{Call, Chance, Fault, OrderView, Outcome, Reference, WechatSimServer};
 use wechatpay::headers::{self, SignatureHeaders};
 use wechatpay::notification::Envelope;
 use wechatpay::signing::{SCHEME_RSA, request_message};
@@ -43,9 +43,19 @@ impl Dice {
     }
 }
 
-/// What the merchant's server heard: by order or refund, the ids of notifications.
+/// What the merchant's server heard, by order or refund.
 #[derive(Default)]
-struct Heard(Mutex<BTreeMap<String, BTreeSet<String>>>);
+struct Heard(Mutex<BTreeMap<String, Told>>);
+
+#[derive(Default)]
+struct Told {
+    /// The ids of notifications; another id would be another event.
+    ids: BTreeSet<String>,
+    /// The server once said no. It does so once at most: the ladder's later rungs take minutes.
+    refused: bool,
+    /// The server once said that it heard.
+    accepted: bool,
+}
 
 /// What was acknowledged to the merchant.
 #[derive(Default)]
@@ -250,8 +260,8 @@ impl World {
         }
         let heard = self.heard.0.lock().unwrap();
         for number in orders.iter().chain(refunds.keys()) {
-            if !heard.contains_key(number) {
-                open.push(format!("no notification of {number}"));
+            if !heard.get(number).is_some_and(|it| it.accepted) {
+                open.push(format!("no notification of {number} was accepted"));
             }
         }
         open
@@ -271,6 +281,40 @@ impl World {
             assert_eq!(back, wanted, "{order_no}: refunded at the channel");
         }
     }
+
+    /// Everything that the channel took and gave back is what our books say it owes us.
+    fn compare_sums(&self) {
+        let book = self.simulator.with(|sim| sim.orders(clock::wall()));
+        let back = |it: &OrderView| -> i64 {
+            let done = it.refunds.iter().filter(|it| it.status == "SUCCESS");
+            done.map(|it| it.amount_minor).sum()
+        };
+        let there: i64 = book.iter().map(|it| it.paid_minor.unwrap_or(0) - back(it)).sum();
+        let balances = Command::new(env!("CARGO_BIN_EXE_feiqian"))
+            .args(["ledger", "balances", "--json", "--config"])
+            .arg(&self.config)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&balances.stdout);
+        let lines = said.lines().map(|it| serde_json::from_str::<Value>(it).unwrap());
+        // The channel's own fee is taken from what it owes us, and stands beside it.
+        let channel = |it: &Value| it["account"].as_str().unwrap().starts_with("channel/");
+        let here: i64 = lines.filter(channel).map(|it| it["minor"].as_i64().unwrap()).sum();
+        assert_eq!(here, there, "{said}");
+    }
+}
+
+/// What an account at the channel may do to us while we are killed.
+fn channel_faults() -> Vec<Chance> {
+    let fault = |fault, on, per_mille| Chance { fault, on, per_mille };
+    vec![
+        fault(Fault::DropAfter, Some(Call::Create), 20),
+        fault(Fault::DropAfter, Some(Call::Refund), 60),
+        fault(Fault::ErrorAfter { status: 500 }, Some(Call::Refund), 60),
+        fault(Fault::BadSignature, None, 20),
+        fault(Fault::CallbackLost, None, 60),
+        fault(Fault::CallbackDuplicate, None, 100),
+    ]
 }
 
 fn client_of_http() -> reqwest::Client {
@@ -278,7 +322,7 @@ fn client_of_http() -> reqwest::Client {
     builder.timeout(Duration::from_secs(5)).build().unwrap()
 }
 
-/// The merchant's server: verifies, decrypts, and says no to every fifth.
+/// The merchant's server: verifies, decrypts, and says no to every fifth at first.
 async fn listen(
     heard: Arc<Heard>,
     dice: Arc<Dice>,
@@ -295,11 +339,14 @@ async fn listen(
         let said: Value = serde_json::from_slice(&envelope.open(&apiv3_key).unwrap()).unwrap();
         let number = said["out_refund_no"].as_str().or(said["out_trade_no"].as_str()).unwrap();
         let mut heard = heard.0.lock().unwrap();
-        heard.entry(number.to_owned()).or_default().insert(envelope.id);
-        match dice.below(5) {
-            0 => http::StatusCode::INTERNAL_SERVER_ERROR,
-            _ => http::StatusCode::NO_CONTENT,
+        let told = heard.entry(number.to_owned()).or_default();
+        told.ids.insert(envelope.id);
+        if !told.refused && dice.below(5) == 0 {
+            told.refused = true;
+            return http::StatusCode::INTERNAL_SERVER_ERROR;
         }
+        told.accepted = true;
+        http::StatusCode::NO_CONTENT
     };
     let router = axum::Router::new().route("/notify", axum::routing::post(take));
     tokio::spawn(async move { axum::serve(listener, router).await });
@@ -316,6 +363,7 @@ async fn what_was_acknowledged_survives_kill_9() {
     let seed = number("FEIQIAN_SEED", clock::wall().ms().unsigned_abs());
     println!("seed {seed}, {crashes} crashes");
     let world = Arc::new(World::new(seed).await);
+    world.simulator.with(|sim| channel_faults().into_iter().for_each(|it| sim.risk_fault(it)));
     let mut child = world.spawn();
     let clients: Vec<_> = (0..CLIENTS)
         .map(|it| {
@@ -336,6 +384,7 @@ async fn what_was_acknowledged_survives_kill_9() {
         client.await.unwrap();
     }
 
+    world.simulator.with(testkit::wechat::WechatSim::clear_faults);
     let (http, began) = (client_of_http(), Instant::now());
     loop {
         let open = world.open_ends(&http).await;
@@ -350,7 +399,7 @@ async fn what_was_acknowledged_survives_kill_9() {
         );
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    for (number, ids) in world.heard.0.lock().unwrap().iter() {
+    for (number, Told { ids, .. }) in world.heard.0.lock().unwrap().iter() {
         assert_eq!(ids.len(), 1, "{number} was announced under {ids:?}");
     }
     world.compare_with_channel();
@@ -370,5 +419,6 @@ async fn what_was_acknowledged_survives_kill_9() {
     assert!(check.status.success(), "{said}");
     let said: Value = serde_json::from_str(&said).unwrap();
     assert!(said["payments"].as_u64().unwrap() >= orders as u64, "{said}");
+    world.compare_sums();
     std::fs::remove_dir_all(&world.folder).ok();
 }

@@ -81,6 +81,13 @@ impl Bare {
         Ok(Bare { connection, checkpointer: Checkpointer::start(path)? })
     }
 
+    /// Whether SQLite was built with one page cache for all connections. Then the store's pages and
+    /// the loop's push each other out, and the limit comes out too low.
+    pub fn shares_its_cache(&self) -> Sql<bool> {
+        let sql = "SELECT sqlite_compileoption_used('ENABLE_MEMORY_MANAGEMENT')";
+        self.connection.query_row(sql, [], |row| row.get(0))
+    }
+
     /// Writes all commits in batches of `batch`. Returns how long that took, and how much of it on
     /// a core.
     pub fn write(

@@ -100,14 +100,22 @@ pub async fn run(args: &BenchArgs, place: &Workplace) -> Result<BenchReport, Fau
         latencies,
         limit_name: "bare SQLite group-commit loop writing the same rows".into(),
         limit_per_s: limit.rate(),
-        notes: vec![
+        notes: notes(&bare)?,
+        more,
+    })
+}
+
+fn notes(bare: &Bare) -> Result<Vec<String>, Fault> {
+    let mut notes = vec![
             format!("One commit: order, 4 postings over 4 of {} balances, notification, intent; durable before the answer.", MERCHANTS + 3),
             "The bare loop writes the very same rows from memory, in batches of the size that ours had in the slice before, with the same pragmas and checkpoints; both write each balance once a batch.".into(),
             "cpu_us_per_commit counts the clients too: they make the payment, fold the evidence in and post it; the writer is one thread, as the bare loop is.".into(),
             "The books were recomputed from their postings afterwards and agree.".into(),
-        ],
-        more,
-    })
+        ];
+    if bare.shares_its_cache()? {
+        notes.push("This SQLite was built with one page cache for all connections, which slows the bare loop: build with LIBSQLITE3_FLAGS=-USQLITE_ENABLE_MEMORY_MANAGEMENT.".into());
+    }
+    Ok(notes)
 }
 
 /// Keeps `clients` commits in flight for `length`, then waits for the last of them.

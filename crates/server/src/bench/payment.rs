@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use testkit::wechat::{Outcome, Reference, WechatSimServer};
 use tokio::net::TcpListener;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -198,7 +199,13 @@ async fn listen_for_notifications(notified: Waiting) -> Result<SocketAddr, Fault
 /// Learns from the platform's own news when a payment was posted.
 async fn watch_postings(gateway: Arc<Gateway>, merchant: MerchantId, posted: Waiting) {
     let mut changes = gateway.live.changes();
-    while let Ok(serial) = changes.recv().await {
+    loop {
+        let serial = match changes.recv().await {
+            Ok(serial) => serial,
+            // Whoever waits for what was missed says so in the end.
+            Err(RecvError::Lagged(_)) => continue,
+            Err(RecvError::Closed) => return,
+        };
         if let Ok(Some(found)) = gateway.store().payment(&merchant, serial).await
             && found.value.receipt.is_some()
         {

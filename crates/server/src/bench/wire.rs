@@ -16,6 +16,7 @@ use wechatpay::signing::{SCHEME_RSA, request_message};
 
 /// A request, ready to be written.
 pub struct Signed {
+    pub order_no: String,
     pub bytes: Vec<u8>,
     message: Vec<u8>,
     signature: String,
@@ -57,7 +58,7 @@ impl Signing {
         Ok(Signing { mchid, serial: files.serial.clone(), signer, own, platform })
     }
 
-    pub fn order_no(number: usize) -> String {
+    fn order_no(number: usize) -> String {
         format!("BENCH{number:010}")
     }
 
@@ -85,7 +86,8 @@ impl Signing {
             authorization.render(),
             body.len()
         );
-        Signed { bytes: [head.into_bytes(), body.into_bytes()].concat(), message, signature }
+        let bytes = [head.into_bytes(), body.into_bytes()].concat();
+        Signed { order_no: order_no.into(), bytes, message, signature }
     }
 
     /// Signs `count` creates from number `first` on all cores, then verifies a tenth of them, and

@@ -180,10 +180,11 @@ impl Model {
     fn apply(&mut self, commit: &Commit) -> Result<(), BTreeSet<&'static str>> {
         let mut next = self.clone();
         let mut reasons = BTreeSet::new();
-        let distinct: HashSet<Serial> = commit.payments.iter().map(|it| it.value.serial).collect();
-        let numbers: HashSet<&str> =
-            commit.payments.iter().map(|it| it.value.terms.order_no.as_str()).collect();
-        if distinct.len().min(numbers.len()) < commit.payments.len() {
+        let serials: HashSet<Serial> = commit.payments.iter().map(|it| it.value.serial).collect();
+        // Only a new order brings its number along.
+        let new = || commit.payments.iter().filter(|it| it.expected == 0);
+        let numbers: HashSet<&str> = new().map(|it| it.value.terms.order_no.as_str()).collect();
+        if serials.len() < commit.payments.len() || numbers.len() < new().count() {
             // Whatever it finds first.
             reasons.extend(["Refused", "Stale", "Exists"]);
         }
