@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug)]
 pub struct NotifySettings {
     /// The whole of one try, from resolving the name to the end of the answer. WeChat Pay gives
-    /// merchants 5 s, and their servers count on it (dossier 4.2).
+    /// merchants 5 s, and their servers count on it.
     pub timeout_ms: u64,
     /// Lets notifications go to private addresses: for the demo and walled installations.
     pub allow_private: bool,

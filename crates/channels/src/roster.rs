@@ -49,7 +49,7 @@ impl Roster {
         Some(first)
     }
 
-    /// Fetches every channel's keys: to be done at least every 12 hours (dossier 1.5).
+    /// Fetches every channel's keys: to be done at least every 12 hours.
     pub async fn refresh_keys(&self) {
         for channel in self.channels.values() {
             self.driver.refresh_keys(channel.as_ref(), (self.now)()).await;

@@ -222,7 +222,7 @@ fn a_server_reads_the_refund_that_was_meant() {
 }
 
 #[test]
-fn other_requests_go_where_the_dossier_says() {
+fn other_requests_go_where_the_protocol_says() {
     let attempt = serial(SerialKind::Attempt);
     let check = |operation: Operation, method: &str, target: &str, body: &str| {
         let request = wechat().encode(&operation, &moment()).unwrap();

@@ -59,7 +59,7 @@ pub(crate) fn open_with(
     Ok(text)
 }
 
-/// The SM4 key of an APIv3 key: the first 128 bits of its SM3 digest (dossier 1.3).
+/// The SM4 key of an APIv3 key: the first 128 bits of its SM3 digest.
 pub fn sm4_key(apiv3: &[u8]) -> [u8; 16] {
     let digest = Sm3::digest(apiv3);
     let mut key = [0; 16];

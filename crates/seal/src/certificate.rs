@@ -74,7 +74,7 @@ pub fn normal_serial(serial: &str) -> String {
     serial.trim().trim_start_matches('0').to_ascii_uppercase()
 }
 
-/// Whether two spellings are one number: SDKs differ in case and in leading zeros (dossier 8.1).
+/// Whether two spellings are one number: SDKs differ in case and in leading zeros.
 pub fn same_serial(one: &str, other: &str) -> bool {
     let digits = |it: &str| -> String { it.trim().trim_start_matches('0').into() };
     digits(one).eq_ignore_ascii_case(&digits(other))

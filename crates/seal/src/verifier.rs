@@ -90,7 +90,7 @@ impl Verifier {
     /// Encrypts a sensitive field to the owner: base64 of RSA-OAEP with SHA-1, empty label.
     ///
     /// - Input: at most 214 bytes for a 2048-bit key.
-    /// - Source: dossier 1.6. SHA-1 is what all WeChat Pay SDKs use; OAEP does not depend on its
+    /// - Source: SHA-1 is what all WeChat Pay SDKs use; OAEP does not depend on its
     ///   collision resistance.
     pub fn encrypt_oaep(&self, plain: &[u8]) -> Result<String, OaepError> {
         let Key::Rsa { closer, .. } = &self.0.key else {

@@ -1,4 +1,4 @@
-//! Known answers of the WeChat Pay dossier, section 10, and one of OpenSSL for SM2.
+//! Known answers of the WeChat Pay protocol, and one of OpenSSL for SM2.
 //!
 //! The keys beside this file are throw-away keys made for tests. They protect nothing.
 
@@ -189,7 +189,7 @@ fn v2_refund_notice() {
 
 #[test]
 fn medical_insurance_digest() {
-    // The rule upper-cases the number first (dossier 2.15).
+    // The rule upper-cases the number first.
     let number = "44030019000101123x".to_ascii_uppercase();
     assert_eq!(digest::md5_hex(number.as_bytes()), "09eb26e839ff3a2e3980352ae45ef09e");
 }

@@ -111,7 +111,7 @@ mod tests {
         Secret::new("192006250b4c09247ec02edce69f6a2d")
     }
 
-    /// Dossier section 10, V2.
+    /// Known answers of V2, made with a throw-away key.
     #[test]
     fn known_answers() {
         let check = |elements: &[(&str, &str)], md5: &str, hmac: &str| {

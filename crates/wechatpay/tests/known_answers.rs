@@ -1,4 +1,4 @@
-//! The known answers of the protocol dossier, section 10: message digests and signatures.
+//! Known answers of the protocol, made with a throw-away key: message digests and signatures.
 //!
 //! The key is a throw-away made for that document; it protects nothing.
 

@@ -51,7 +51,7 @@ fn payload(wechat: &Wechat, body: &[u8]) -> Result<Callback, CallbackError> {
             }
             Ok(Callback::Refund(facts::refund_notice(notice)))
         }
-        // Profit sharing announces itself as TRANSACTION.SUCCESS too (dossier 4.3).
+        // Profit sharing announces itself as TRANSACTION.SUCCESS too.
         (
             EventType::TransactionSuccess
             | EventType::RefundSuccess

@@ -32,7 +32,7 @@ pub(super) fn answer(
         | Operation::Keys => &[200],
     };
     if !done.contains(status) {
-        // 202: accepted, not finished (dossier 5.3).
+        // 202: accepted, not finished.
         return doubt(format!("status {status} says nothing final"));
     }
     match operation {
@@ -182,7 +182,7 @@ fn file_link(body: &[u8]) -> Result<FileLink, String> {
 }
 
 /// Certificates prove themselves: the APIv3 key opens them, and the answer is signed by a key
-/// already known or by one of those it carries (dossier 1.5). Expired ones are left out.
+/// already known or by one of those it carries. Expired ones are left out.
 fn keys(wechat: &Wechat, message: &HttpMessage, now: Timestamp) -> Answer {
     let headers = match fresh_headers(message, now) {
         Ok(headers) => headers,

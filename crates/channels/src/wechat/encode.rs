@@ -8,7 +8,7 @@ use wechatpay::create::{H5Info, SceneInfo, close_body};
 use wechatpay::{Authorization, certificates, headers, refund, signing};
 
 const OUT_TRADE_NO_PATH: &str = "/v3/pay/transactions/out-trade-no";
-/// Bytes of `reason` of a refund (dossier 2.4).
+/// Bytes of `reason` of a refund.
 const REASON_BYTES: usize = 80;
 
 pub(super) fn request(
@@ -128,7 +128,7 @@ fn create_body(wechat: &Wechat, order: &CreateOrder) -> Result<String, EncodeErr
         product: product(order.product),
         appid: settings.appid.clone(),
         mchid: settings.mchid.clone(),
-        // The platform takes no characters of four bytes, such as emoji (dossier 0).
+        // The platform takes no characters of four bytes, such as emoji.
         description: order.description.chars().filter(|it| it.len_utf8() < 4).collect(),
         out_trade_no: order.attempt.to_string(),
         time_expire: Some(order.expires),

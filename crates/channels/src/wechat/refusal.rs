@@ -1,5 +1,5 @@
-//! What an error answer means for what was asked. Decided by status and code, never by message
-//! (dossier 5.1). Only a clear no is a no: all else leaves the outcome unknown.
+//! What an error answer means for what was asked. Decided by status and code, never by message.
+//! Only a clear no is a no: all else leaves the outcome unknown.
 
 use channel::{Answer, Decline, Operation};
 use wechatpay::ApiError;
@@ -65,7 +65,7 @@ fn verdict(operation: &Operation, status: u16, code: &str) -> Verdict {
         // The order is unknown or unpaid there.
         (Operation::Refund(_), "RESOURCE_NOT_EXISTS" | "ORDER_NOT_EXIST") => Verdict::NotFound,
         (Operation::Refund(_), "NOT_ENOUGH") => Verdict::NotNow,
-        // Accepted, says the dossier (2.4): repeat with the same number.
+        // Accepted, says WeChat Pay: repeat with the same number.
         (Operation::Refund(_), _) if status == 429 => Verdict::Unknown,
 
         (Operation::Bill { .. }, "STATEMENT_CREATING") => Verdict::NotNow,
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_means_what_the_dossier_says() {
+    fn an_error_means_what_the_protocol_says() {
         // What it means for:  create, query, close, refund, query of a refund, bill.
         let check = |status: u16, code: &str, want: [Verdict; 6]| {
             let body = format!(r#"{{"code":"{code}","message":"原因"}}"#);

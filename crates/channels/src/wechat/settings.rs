@@ -47,7 +47,7 @@ pub enum WechatSettingsError {
     NotifyUrl { name: &'static str, url: String },
 }
 
-/// What WeChat Pay lets an ordinary mainland merchant do (dossier 3.4). The largest payment is
+/// What WeChat Pay lets an ordinary mainland merchant do. The largest payment is
 /// the merchant's own agreement; 1,000,000 yuan stands for "not limited here".
 pub fn direct_merchant_abilities() -> Abilities {
     Abilities {

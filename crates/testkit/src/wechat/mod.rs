@@ -1,4 +1,4 @@
-//! A simulator of WeChat Pay APIv3, faithful to the protocol dossier (`docs/protocols`).
+//! A simulator of WeChat Pay APIv3, faithful to its public documentation.
 //!
 //! [`WechatSim`] is a pure core: requests in, answers out, the time as an argument, every number
 //! drawn from a seed. [`WechatSimServer`] puts HTTP around it: the merchant API, a wallet page for
