@@ -69,7 +69,7 @@ pub fn next_try_s(ladder: &[i64], tries: u32) -> Option<i64> {
 }
 
 impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
-    /// Posts a notification once. Returns when to post it again.
+    /// Posts a notification once, and schedules the next try if it was not heard.
     pub(crate) async fn notify(&self, intent: &Intent, now: Timestamp) -> Result<(), NewsError> {
         let merchant = &intent.merchant;
         let found = self.store.notification(merchant, intent.subject).await?;

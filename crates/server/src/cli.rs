@@ -11,12 +11,17 @@ use kernel::{BasisPoints, MerchantId, Serial};
 use payments::{LatePolicy, Mode};
 use serde_json::json;
 use std::error::Error;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use store::SqliteStore;
 use tokio::sync::watch;
+
+/// A line on standard output. A reader that has gone away is an error, not a panic.
+macro_rules! say {
+    ($($line:tt)*) => { writeln!(std::io::stdout(), $($line)*)? };
+}
 
 #[derive(Debug, Parser)]
 #[command(name = "feiqian", version, about = "Feiqian (飞钱): an open payment platform")]
@@ -220,6 +225,12 @@ enum HeldCommand {
 
 pub type Fault = Box<dyn Error + Send + Sync>;
 
+/// Whether whoever read our output has gone away (`feiqian … | head`): nothing to complain about.
+pub fn reader_left(error: &(dyn Error + 'static)) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|it| it.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
 /// An error with its causes, each once.
 pub fn explain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
@@ -334,10 +345,10 @@ async fn init(args: InitArgs) -> Result<(), Fault> {
         late: LatePolicy::Refund,
     };
     let files = install::add_merchant(&config, &store, &new).await?;
-    println!("Configuration  {}", file.display());
-    println!("Merchant {}  {}", new.id, files.folder.display());
-    println!("Next: add a [[channel]] to the configuration, then run");
-    println!("  feiqian serve --config {}", file.display());
+    say!("Configuration  {}", file.display());
+    say!("Merchant {}  {}", new.id, files.folder.display());
+    say!("Next: add a [[channel]] to the configuration, then run");
+    say!("  feiqian serve --config {}", file.display());
     Ok(())
 }
 
@@ -373,11 +384,11 @@ async fn merchant(command: MerchantCommand) -> Result<(), Fault> {
             if json {
                 let map: serde_json::Map<_, _> =
                     list.into_iter().map(|it| (it.0.to_owned(), it.1.into())).collect();
-                println!("{}", serde_json::Value::Object(map));
+                say!("{}", serde_json::Value::Object(map));
             } else {
-                println!("Merchant {} can use these:", new.id);
+                say!("Merchant {} can use these:", new.id);
                 for (name, value) in list {
-                    println!("  {name:<24}{value}");
+                    say!("  {name:<24}{value}");
                 }
             }
         }
@@ -388,9 +399,9 @@ async fn merchant(command: MerchantCommand) -> Result<(), Fault> {
                 if json {
                     let line = json!({ "mchid": id, "name": it.name, "appids": it.appids,
                         "fee_bps": it.fee_rate.get(), "serial": serial, "active": it.active });
-                    println!("{line}");
+                    say!("{line}");
                 } else {
-                    println!("{id:<12} {:<8} {serial}  {}", it.fee_rate.to_string(), it.name);
+                    say!("{id:<12} {:<8} {serial}  {}", it.fee_rate.to_string(), it.name);
                 }
             }
         }
@@ -400,7 +411,7 @@ async fn merchant(command: MerchantCommand) -> Result<(), Fault> {
 
 fn migrate(place: &Place) -> Result<(), Fault> {
     place.store()?;
-    println!("The database is at schema {}.", store::VERSION);
+    say!("The database is at schema {}.", store::VERSION);
     Ok(())
 }
 
@@ -431,19 +442,21 @@ async fn ledger(command: LedgerCommand) -> Result<(), Fault> {
                 let body = json!({ "ok": ok, "payments": report.payments,
                     "refunds": report.refunds, "accounts": report.accounts, "totals": totals,
                     "findings": report.findings });
-                println!("{body}");
+                say!("{body}");
             } else {
-                println!(
+                say!(
                     "{} payments, {} refunds, {} accounts",
-                    report.payments, report.refunds, report.accounts
+                    report.payments,
+                    report.refunds,
+                    report.accounts
                 );
                 for (currency, (debits, credits)) in &report.totals {
-                    println!("{currency}  debits {debits}  credits {credits}");
+                    say!("{currency}  debits {debits}  credits {credits}");
                 }
                 for finding in &report.findings {
-                    println!("WRONG  {finding}");
+                    say!("WRONG  {finding}");
                 }
-                println!("{}", if ok { "The books are right." } else { "The books are wrong." });
+                say!("{}", if ok { "The books are right." } else { "The books are wrong." });
             }
             if ok { Ok(()) } else { Err("ledger check found differences".into()) }
         }
@@ -453,9 +466,9 @@ async fn ledger(command: LedgerCommand) -> Result<(), Fault> {
                 if json {
                     let line = json!({ "account": account.to_string(), "minor": held.minor(),
                         "currency": account.currency.code() });
-                    println!("{line}");
+                    say!("{line}");
                 } else {
-                    println!("{:<56}{:>18}", account.to_string(), held.major());
+                    say!("{:<56}{:>18}", account.to_string(), held.major());
                 }
             }
             Ok(())
@@ -469,14 +482,15 @@ async fn notification(command: NotificationCommand) -> Result<(), Fault> {
             let (store, merchant) = (place.store()?, MerchantId::parse(&mchid)?);
             for it in store.notifications(&merchant, None, None, limit).await? {
                 let created = wechatpay::beijing::plain(it.created);
-                println!("{}  {created}  {:?}  {:?}  {}", it.id, it.event, it.state, it.url);
+                say!("{}  {created}  {:?}  {:?}  {}", it.id, it.event, it.state, it.url);
                 for one in store.tries_of(&merchant, it.id).await? {
                     let at = wechatpay::beijing::plain(one.at);
                     let status = one.status.map_or("-".into(), |it| it.to_string());
                     let said = one.error.unwrap_or(one.body_head);
-                    println!(
+                    say!(
                         "  {:>3}  {at}  {status:>3}  {:>5} ms  {said}",
-                        one.number, one.duration_ms
+                        one.number,
+                        one.duration_ms
                     );
                 }
             }
@@ -486,7 +500,7 @@ async fn notification(command: NotificationCommand) -> Result<(), Fault> {
             let gateway = Gateway::open(place.config()?, Clock::default(), &Liberties::default())?;
             let (merchant, id) = (MerchantId::parse(&mchid)?, Serial::parse(&id)?);
             let it = gateway.platform.replay(&merchant, id, clock::wall()).await?;
-            println!("{} will be sent again by the running server.", it.id);
+            say!("{} will be sent again by the running server.", it.id);
             Ok(())
         }
     }
@@ -503,7 +517,7 @@ async fn held(command: HeldCommand) -> Result<(), Fault> {
                 after = Some((last.merchant.clone(), last.serial));
                 for payment in &page {
                     for it in &payment.unexpected {
-                        println!(
+                        say!(
                             "{}  payment {}  attempt {}  {}  {:?}  {:?}",
                             payment.merchant,
                             payment.serial,
@@ -522,7 +536,7 @@ async fn held(command: HeldCommand) -> Result<(), Fault> {
             let (payment, attempt) = (Serial::parse(&payment)?, Serial::parse(&attempt)?);
             let now = clock::wall();
             match gateway.platform.release_held(&merchant, payment, attempt, now).await? {
-                Some(_) => println!("The money goes back to its payer."),
+                Some(_) => say!("The money goes back to its payer."),
                 None => return Err("nothing is held there; see `feiqian held list`".into()),
             }
             Ok(())

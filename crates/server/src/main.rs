@@ -14,6 +14,7 @@ fn main() -> ExitCode {
     };
     match runtime.block_on(server::cli::run(Cli::parse())) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if server::cli::reader_left(error.as_ref()) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("feiqian: {}", server::cli::explain(error.as_ref()));
             ExitCode::FAILURE
