@@ -48,7 +48,7 @@ def series():
 
 
 def rules():
-    for group in yaml.safe_load(RULES.read_text())["groups"]:
+    for group in yaml.load(RULES.read_text(), yaml.CSafeLoader)["groups"]:
         yield from group["rules"]
 
 
