@@ -141,12 +141,17 @@ def merged(values, changes):
     return result
 
 
-class Chart(unittest.TestCase):
-    def each(self):
+def for_each_set(test):
+    @functools.wraps(test)
+    def run(self):
         for name, values in VALUES.items():
             with self.subTest(name):
-                yield render(values)
+                test(self, render(values))
 
+    return run
+
+
+class Chart(unittest.TestCase):
     def test_helm_finds_nothing_to_object_to(self):
         report = helm_python.lint(str(CHART), strict=True)
         self.assertEqual(report["errors"], [])
@@ -208,83 +213,85 @@ class Chart(unittest.TestCase):
         little = VALUES["little: no bus, no console, no settlement, a database outside"]
         self.assertEqual(roles(little), {it: four[it] for it in ("pay-feiqian-gateway", "pay-feiqian-worker")})
 
-    def test_pods_can_do_little(self):
-        for manifests in self.each():
-            for name, (_, pod) in pods(manifests).items():
-                self.assertIs(pod["automountServiceAccountToken"], False, name)
-                self.assertIs(pod["securityContext"]["runAsNonRoot"], True, name)
-                self.assertEqual(pod["securityContext"]["seccompProfile"], {"type": "RuntimeDefault"}, name)
-                for container in pod["containers"] + pod.get("initContainers", []):
-                    can = container["securityContext"]
-                    self.assertEqual(
-                        (can["allowPrivilegeEscalation"], can["readOnlyRootFilesystem"], can["capabilities"]),
-                        (False, True, {"drop": ["ALL"]}),
-                        name,
-                    )
-                    self.assertIn("memory", container["resources"]["limits"], name)
-                    self.assertLessEqual({"cpu", "memory"}, set(container["resources"]["requests"]), name)
+    @for_each_set
+    def test_pods_can_do_little(self, manifests):
+        for name, (_, pod) in pods(manifests).items():
+            self.assertIs(pod["automountServiceAccountToken"], False, name)
+            self.assertIs(pod["securityContext"]["runAsNonRoot"], True, name)
+            self.assertEqual(pod["securityContext"]["seccompProfile"], {"type": "RuntimeDefault"}, name)
+            for container in pod["containers"] + pod.get("initContainers", []):
+                can = container["securityContext"]
+                self.assertEqual(
+                    (can["allowPrivilegeEscalation"], can["readOnlyRootFilesystem"], can["capabilities"]),
+                    (False, True, {"drop": ["ALL"]}),
+                    name,
+                )
+                self.assertIn("memory", container["resources"]["limits"], name)
+                self.assertLessEqual({"cpu", "memory"}, set(container["resources"]["requests"]), name)
 
-    def test_pods_leave_gracefully(self):
+    @for_each_set
+    def test_pods_leave_gracefully(self, manifests):
         drain = 10  # Seconds that the server gives to requests under way.
-        for manifests in self.each():
-            for name, it in of(manifests, "Deployment").items():
-                pod = it["spec"]["template"]["spec"]
-                container = pod["containers"][0]
-                sleep = container["lifecycle"]["preStop"]["sleep"]["seconds"]
-                self.assertGreater(pod["terminationGracePeriodSeconds"], sleep + drain, name)
-                probes = {key: container[key]["httpGet"] for key in ("startupProbe", "livenessProbe", "readinessProbe")}
-                healthy, ready = {"path": "/healthz", "port": "admin"}, {"path": "/readyz", "port": "admin"}
-                self.assertEqual(probes, {"startupProbe": healthy, "livenessProbe": healthy, "readinessProbe": ready}, name)
+        for name, it in of(manifests, "Deployment").items():
+            pod = it["spec"]["template"]["spec"]
+            container = pod["containers"][0]
+            sleep = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+            self.assertGreater(pod["terminationGracePeriodSeconds"], sleep + drain, name)
+            probes = {key: container[key]["httpGet"] for key in ("startupProbe", "livenessProbe", "readinessProbe")}
+            healthy, ready = {"path": "/healthz", "port": "admin"}, {"path": "/readyz", "port": "admin"}
+            self.assertEqual(probes, {"startupProbe": healthy, "livenessProbe": healthy, "readinessProbe": ready}, name)
 
-    def test_references_lead_somewhere(self):
-        for manifests in self.each():
-            templates = pods(manifests)
-            deployed = {name: templates[name][0] for name in of(manifests, "Deployment")}
-            for name, it in of(manifests, "Deployment").items():
-                self.assertTrue(selected(it["spec"]["selector"], deployed[name]), name)
-            for name, it in of(manifests, "Service").items():
-                behind = [pod for pod, labels in deployed.items() if it["spec"]["selector"].items() <= labels.items()]
-                self.assertEqual(len(behind), len(deployed) if name.endswith("-metrics") else 1, name)
-            for name, it in of(manifests, "PodDisruptionBudget").items():
-                self.assertEqual([pod for pod in deployed if selected(it["spec"]["selector"], deployed[pod])], [name])
-            for it in of(manifests, "HorizontalPodAutoscaler").values():
-                self.assertIn(it["spec"]["scaleTargetRef"]["name"], deployed)
-                self.assertNotIn("replicas", of(manifests, "Deployment")[it["spec"]["scaleTargetRef"]["name"]]["spec"])
-            for it in of(manifests, "Ingress").values():
-                for rule in it["spec"]["rules"]:
-                    self.assertIn(rule["http"]["paths"][0]["backend"]["service"]["name"], of(manifests, "Service"))
-            for name, (_, pod) in templates.items():
-                volumes = {it["name"] for it in pod["volumes"]}
-                for container in pod["containers"] + pod.get("initContainers", []):
-                    self.assertEqual({it["name"] for it in container["volumeMounts"]}, volumes, name)
-                    mounted = [it["mountPath"] for it in container["volumeMounts"]]
-                    files = [it["value"] for it in container["env"] if it["name"].endswith(("_FILE", "__PATH"))]
-                    for file in files:
-                        self.assertTrue(any(file.startswith(f"{it}/") for it in mounted), f"{name}: {file}")
-                for volume in pod["volumes"]:
-                    if "configMap" in volume:
-                        self.assertIn(volume["configMap"]["name"], of(manifests, "ConfigMap"), name)
-                    if "persistentVolumeClaim" in volume:
-                        self.assertIn(volume["persistentVolumeClaim"]["claimName"], of(manifests, "PersistentVolumeClaim"))
-                self.assertIn(pod["serviceAccountName"], {"default", *of(manifests, "ServiceAccount")})
+    @for_each_set
+    def test_references_lead_somewhere(self, manifests):
+        templates = pods(manifests)
+        deployed = {name: templates[name][0] for name in of(manifests, "Deployment")}
+        for name, it in of(manifests, "Deployment").items():
+            self.assertTrue(selected(it["spec"]["selector"], deployed[name]), name)
+        for name, it in of(manifests, "Service").items():
+            behind = [pod for pod, labels in deployed.items() if it["spec"]["selector"].items() <= labels.items()]
+            self.assertEqual(len(behind), len(deployed) if name.endswith("-metrics") else 1, name)
+        for name, it in of(manifests, "PodDisruptionBudget").items():
+            self.assertEqual([pod for pod in deployed if selected(it["spec"]["selector"], deployed[pod])], [name])
+        for it in of(manifests, "HorizontalPodAutoscaler").values():
+            self.assertIn(it["spec"]["scaleTargetRef"]["name"], deployed)
+            self.assertNotIn("replicas", of(manifests, "Deployment")[it["spec"]["scaleTargetRef"]["name"]]["spec"])
+        for it in of(manifests, "Ingress").values():
+            for rule in it["spec"]["rules"]:
+                self.assertIn(rule["http"]["paths"][0]["backend"]["service"]["name"], of(manifests, "Service"))
+        for name, (_, pod) in templates.items():
+            volumes = {it["name"] for it in pod["volumes"]}
+            for container in pod["containers"] + pod.get("initContainers", []):
+                self.assertEqual({it["name"] for it in container["volumeMounts"]}, volumes, name)
+                mounted = [it["mountPath"] for it in container["volumeMounts"]]
+                files = [it["value"] for it in container["env"] if it["name"].endswith(("_FILE", "__PATH"))]
+                for file in files:
+                    self.assertTrue(any(file.startswith(f"{it}/") for it in mounted), f"{name}: {file}")
+            for volume in pod["volumes"]:
+                if "configMap" in volume:
+                    self.assertIn(volume["configMap"]["name"], of(manifests, "ConfigMap"), name)
+                if "persistentVolumeClaim" in volume:
+                    self.assertIn(volume["persistentVolumeClaim"]["claimName"], of(manifests, "PersistentVolumeClaim"))
+            self.assertIn(pod["serviceAccountName"], {"default", *of(manifests, "ServiceAccount")})
 
-    def test_the_configuration_is_toml_and_one(self):
-        for manifests in self.each():
-            texts = {it["data"]["feiqian.toml"] for it in of(manifests, "ConfigMap").values()}
-            self.assertEqual(len(texts), 1)
-            self.assertLessEqual({"server", "keys"}, set(tomllib.loads(texts.pop())))
+    @for_each_set
+    def test_the_configuration_is_toml_and_one(self, manifests):
+        texts = {it["data"]["feiqian.toml"] for it in of(manifests, "ConfigMap").values()}
+        self.assertEqual(len(texts), 1)
+        self.assertLessEqual({"server", "keys"}, set(tomllib.loads(texts.pop())))
 
-    def test_settings_given_twice_or_by_surprise(self):
-        for manifests in self.each():
-            for name, (_, pod) in pods(manifests).items():
-                # Otherwise a Service called feiqian-… becomes variables FEIQIAN_….
-                self.assertIs(pod["enableServiceLinks"], False, name)
-                names = [it["name"] for it in pod["containers"][0]["env"]]
-                self.assertEqual(len(names), len(set(names)), name)
+    @for_each_set
+    def test_settings_given_twice_or_by_surprise(self, manifests):
+        for name, (_, pod) in pods(manifests).items():
+            # Otherwise a Service called feiqian-… becomes variables FEIQIAN_….
+            self.assertIs(pod["enableServiceLinks"], False, name)
+            names = [it["name"] for it in pod["containers"][0]["env"]]
+            self.assertEqual(len(names), len(set(names)), name)
 
-    def test_no_secret_is_in_the_chart(self):
-        for manifests in self.each():
-            self.assertEqual(of(manifests, "Secret"), {})
+    @for_each_set
+    def test_no_secret_is_in_the_chart(self, manifests):
+        self.assertEqual(of(manifests, "Secret"), {})
+
+    def test_secrets_are_named_by_the_values(self):
         used = {it["secret"]["secretName"] for _, pod in pods(render({})).values() for it in pod["volumes"] if "secret" in it}
         self.assertEqual(used, {"feiqian-keys", "feiqian-store", "feiqian-bus"})
 
