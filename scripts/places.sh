@@ -13,6 +13,7 @@ python_folder=$cache/python-$(fingerprint "$root/tests/sdk/requirements.txt")
 python=$python_folder/bin/python
 node_folder=$cache/node-$(fingerprint "$root/tests/sdk/package.json" "$root/tests/sdk/package-lock.json")
 tools_folder=$cache/tools
+nats_server=$python_folder/bin/nats-server
 
 target_folder=${CARGO_TARGET_DIR:-$root/target}
 binary=${FEIQIAN_BIN:-$target_folder/debug/feiqian}

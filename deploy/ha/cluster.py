@@ -33,6 +33,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -40,6 +41,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 NETWORK = "10.88.0.0/24"
 POSTGRES_BIN = "/usr/lib/postgresql/15/bin"
+SIMULATOR_PORT = 9000
+MERCHANT, APPID = "1900000900", "wx2421b1c4370ec43b"
 CLONE_NEWNET = 0x40000000
 
 # Machine: address, services in the order in which they start.
@@ -136,9 +139,12 @@ class Cluster:
             it for it in ("etcd", "nats", "patroni", "haproxy", "simulator", "feiqian")
             if feiqian or it not in ("simulator", "feiqian")
         ]
-        cluster.facts_file.write_text(json.dumps(cluster.facts, indent=2) + "\n")
-        cluster.facts_file.chmod(0o600)
+        cluster.facts_file.touch(mode=0o600)
+        cluster.write_facts()
         return cluster
+
+    def write_facts(self):
+        self.facts_file.write_text(json.dumps(self.facts, indent=2) + "\n")
 
     def services(self, machine):
         return [it for it in MACHINES[machine][1] if it in self.facts["services"]]
@@ -281,6 +287,14 @@ class Cluster:
             return ["/usr/bin/patroni", self.template("patroni.yml", machine, service)]
         if service == "haproxy":
             return ["haproxy", "-db", "-f", self.template("haproxy.cfg", machine, service)]
+        if service == "simulator":
+            return [self.program("feiqian"), "simulator", "--data", str(folder),
+                    "--listen", f"{address(machine)}:{SIMULATOR_PORT}"]
+        if service == "feiqian":
+            role = "gateway" if machine.startswith("gw") else "worker"
+            return [self.program("feiqian"), "serve", "--config", str(folder / "feiqian.toml"),
+                    # Only because the channel is a simulator here.
+                    "--plain-http-channels", "--role", role]
         raise Failed(f"no service {service}")
 
     def start(self, machine):
@@ -365,6 +379,59 @@ class Cluster:
         self.start("lb")
         self.make_database()
         say("HAProxy: %s:8080 to the gateways, %s:5432 to the primary" % ((address("lb"),) * 2))
+
+        if "feiqian" not in self.facts["services"]:
+            return
+        self.start("outside")
+        self.wait_until("the simulator listens", lambda: self.healthy("outside", self.control("clock")))
+        self.install()
+        for machine in machines_with("feiqian"):
+            self.start(machine)
+        for machine in machines_with("feiqian"):
+            self.wait_until(f"{machine} is ready", lambda: self.ready(machine))
+        self.wait_until("HAProxy knows both gateways", lambda: len(self.balanced("gateways")) == 2)
+        say("Feiqian: two gateways, two workers; the channel is the simulator on `outside`")
+
+    @staticmethod
+    def control(call):
+        return f"http://{address('outside')}:{SIMULATOR_PORT}/_sim/{call}"
+
+    def ready(self, machine):
+        return self.healthy(machine, f"http://{address(machine)}:8080/readyz")
+
+    def install(self):
+        """Keys once, a configuration for each machine, the database's tables, a merchant."""
+        made = self.folder / "installation"
+        run(self.program("feiqian"), "init", str(made), "--mchid", "1900000001")
+        with open(made / "feiqian.toml", "rb") as it:
+            key_id = tomllib.load(it)["keys"]["platform_public_key_id"]
+        account = self.own_folder("outside") / "simulator"
+        for node, machine in enumerate(machines_with("feiqian"), start=1):
+            folder = self.own_folder(machine)
+            folder.mkdir(mode=0o755)
+            shutil.copytree(made / "keys", folder / "keys")
+            (folder / "simulator").mkdir()
+            for name in ("merchant_private_key.pem", "apiv3_key", "platform_public_key.pem"):
+                shutil.copy(account / name, folder / "simulator")
+            self.template("feiqian.toml", machine, "feiqian", node=node,
+                          platform_public_key_id=key_id,
+                          channel=(account / "channel.toml").read_text())
+            for path in (folder / "keys", folder / "simulator"):
+                for it in (path, *path.iterdir()):
+                    self.give(it, "feiqian")
+        self.feiqian("migrate")
+        said = self.feiqian("merchant", "add", "--mchid", MERCHANT, "--name", "High availability",
+                            "--appid", APPID, "--json")
+        self.facts["merchant"] = json.loads(said)
+        self.write_facts()
+
+    def feiqian(self, *arguments, machine="gw1", check=True):
+        """A command of Feiqian, run on one of its machines."""
+        command = ["ip", "netns", "exec", self.namespace(machine), self.program("feiqian"),
+                   *arguments, "--config", str(self.own_folder(machine) / "feiqian.toml")]
+        if check:
+            return run(*command)
+        return subprocess.run(command, text=True, capture_output=True)
 
     def make_database(self):
         password = self.facts["feiqian_password"]
@@ -505,8 +572,7 @@ def main():
         try:
             cluster.up(print)
         except BaseException:
-            if os.environ.get("FEIQIAN_KEEP") is None:
-                cluster.down()
+            cluster.down()
             raise
         print("\n".join(cluster.status()))
         print(f"Runs until: {sys.argv[0]} down {cluster.folder}")
