@@ -537,6 +537,21 @@ class Cluster:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def end_on_signals():
+    """Ctrl-C, a plain kill and a closed terminal end by an exception, so that `finally` is run."""
+    for it in SIGNALS:
+        signal.signal(it, lambda number, _: sys.exit(128 + number))
+
+
+def ignore_signals():
+    """While cleaning up: a second Ctrl-C must not leave half of it running."""
+    for it in SIGNALS:
+        signal.signal(it, signal.SIG_IGN)
+
+
 def find_nats_server():
     found = shutil.which("nats-server") or os.environ.get("FEIQIAN_NATS_SERVER")
     if not found:
@@ -565,13 +580,13 @@ def main():
     if os.geteuid() != 0:
         raise Failed("network namespaces need root")
     if args.verb == "up":
-        # Ctrl-C, a plain kill and a failure all end in `down`.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        end_on_signals()
         folder = args.dir or tempfile.mkdtemp(prefix="feiqian-ha-")
         cluster = Cluster.new(folder, args.feiqian, args.nats_server or find_nats_server())
         try:
             cluster.up(print)
         except BaseException:
+            ignore_signals()
             cluster.down()
             raise
         print("\n".join(cluster.status()))
