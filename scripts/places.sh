@@ -16,6 +16,7 @@ deploy_python=$deploy_python_folder/bin/python
 node_folder=$cache/node-$(fingerprint "$root/tests/sdk/package.json" "$root/tests/sdk/package-lock.json")
 tools_folder=$cache/tools
 promtool=$tools_folder/bin/promtool
+nats_server=$python_folder/bin/nats-server
 
 target_folder=${CARGO_TARGET_DIR:-$root/target}
 binary=${FEIQIAN_BIN:-$target_folder/debug/feiqian}

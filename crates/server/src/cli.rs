@@ -4,7 +4,7 @@ use crate::clock::{self, Clock};
 use crate::config::{Config, FILE_NAME};
 use crate::gateway::{Gateway, Liberties};
 use crate::install::{self, NewMerchant};
-use crate::{bench, demo, serve, worker};
+use crate::{bench, demo, serve, simulator, worker};
 use app::Store;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kernel::{BasisPoints, MerchantId, Serial};
@@ -34,6 +34,8 @@ pub struct Cli {
 enum Command {
     /// Run platform, WeChat simulator and a sample merchant in one process
     Demo(demo::DemoArgs),
+    /// Run the WeChat Pay simulator alone, as an outside party of a test installation
+    Simulator(simulator::SimulatorArgs),
     /// Run the platform
     Serve(ServeArgs),
     /// Make a new installation: configuration, keys, certificates, a first merchant
@@ -251,6 +253,10 @@ pub async fn run(cli: Cli) -> Result<(), Fault> {
         Command::Demo(args) => {
             log("warn");
             demo::run(args).await
+        }
+        Command::Simulator(args) => {
+            log("warn");
+            simulator::run(args).await
         }
         Command::Serve(args) => {
             log("info");

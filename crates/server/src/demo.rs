@@ -8,7 +8,8 @@ use crate::cli::{Fault, stop_signal};
 use crate::clock::{self, Clock};
 use crate::config::{Config, FILE_NAME};
 use crate::gateway::{Gateway, Liberties};
-use crate::install::{self, MerchantFiles, NewMerchant, new_identity};
+use crate::install::{self, MerchantFiles, NewMerchant};
+use crate::simulator::{self, CHANNEL_APPID, CHANNEL_MCHID, SIM_KEY_ID};
 use crate::{links, serve, worker};
 use app::Store;
 use axum::extract::State;
@@ -25,10 +26,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use testkit::wechat::{PlatformKeys, SimMerchant, WechatSimServer, WechatSimSettings};
+use testkit::wechat::WechatSimServer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use wechatpay::Apiv3Key;
 
 #[derive(Debug, Args)]
 pub struct DemoArgs {
@@ -45,11 +45,6 @@ pub struct DemoArgs {
 
 pub(crate) const MERCHANT: &str = "1900000001";
 pub(crate) const APPID: &str = "wx2421b1c4370ec43b";
-/// The platform's own account at the simulated WeChat Pay.
-const CHANNEL_MCHID: &str = "1230000109";
-const CHANNEL_APPID: &str = "wxd678efh567hg6787";
-/// `PUB_KEY_ID_` and digits, as WeChat Pay names its key.
-const SIM_KEY_ID: &str = "PUB_KEY_ID_0112300001092026112100000000000001";
 const HELD_TOGETHER: Duration = Duration::from_secs(20);
 
 /// Everything that runs.
@@ -152,7 +147,7 @@ impl Demo {
                 "platform_public_key": sim("platform_public_key.pem"),
                 "platform_public_key_id": SIM_KEY_ID,
                 "platform_certificate": sim("platform_certificate.pem"),
-                "platform_serial": certificate_serial(&data.join("simulator"))?,
+                "platform_serial": simulator::certificate_serial(data)?,
             } },
         });
         let (new, file) = (data.join("demo.json.new"), data.join("demo.json"));
@@ -244,76 +239,14 @@ impl Demo {
 
 /// Keys of the simulated WeChat Pay and of our account there, then the installation itself.
 pub fn prepare(data: &Path, base_url: &str) -> Result<(), Fault> {
-    let folder = data.join("simulator");
-    fs::create_dir_all(&folder)?;
-    let merchant = new_identity(CHANNEL_MCHID)?;
-    let platform = new_identity("Simulated WeChat Pay")?;
-    let put = |name: &str, text: &str| fs::write(folder.join(name), text);
-    put("merchant_private_key.pem", &merchant.private_pem)?;
-    put("merchant_certificate.pem", merchant.certificate.pem())?;
-    put("apiv3_key", &install::new_apiv3_key())?;
-    put("platform_private_key.pem", &platform.private_pem)?;
-    put("platform_public_key.pem", &platform.public_pem)?;
-    put("platform_certificate.pem", platform.certificate.pem())?;
-    let channel = format!(
-        r#"
-[[channel]]
-kind = "wechat"
-id = "wechat"
-label_zh = "微信支付"
-label_en = "WeChat Pay"
-base_url = "http://127.0.0.1:9"
-mchid = "{CHANNEL_MCHID}"
-appid = "{CHANNEL_APPID}"
-merchant_serial = "{}"
-merchant_private_key = "simulator/merchant_private_key.pem"
-apiv3_key = "simulator/apiv3_key"
-cost_bps = 30
-platform_public_key = "simulator/platform_public_key.pem"
-platform_public_key_id = "{SIM_KEY_ID}"
-"#,
-        merchant.certificate.serial()
-    );
+    // The simulator's port is chosen when it starts.
+    let channel = simulator::prepare(data, "http://127.0.0.1:9")?;
     install::init(data, "127.0.0.1:8080", base_url, true, &channel)?;
     Ok(())
 }
 
-fn certificate_serial(folder: &Path) -> Result<String, Fault> {
-    let pem = fs::read_to_string(folder.join("platform_certificate.pem"))?;
-    Ok(seal::Certificate::from_pem(&pem)?.serial().to_owned())
-}
-
 pub async fn start_simulator(data: &Path) -> Result<WechatSimServer, Fault> {
-    let folder = data.join("simulator");
-    let read = |name: &str| {
-        let path = folder.join(name);
-        fs::read_to_string(&path).map_err(|error| {
-            format!("{} cannot be read ({error}); remove the folder to begin anew", path.display())
-        })
-    };
-    let certificate = read("merchant_certificate.pem")?;
-    let platform = PlatformKeys {
-        private_pem: read("platform_private_key.pem")?,
-        certificate_pem: Some(read("platform_certificate.pem")?),
-        public_key_id: Some(SIM_KEY_ID.into()),
-        notify_public_key_percent: 100,
-    };
-    let merchant = SimMerchant {
-        mchid: CHANNEL_MCHID.into(),
-        name: "Feiqian 演示 Demo".into(),
-        appids: vec![CHANNEL_APPID.into()],
-        serial: seal::Certificate::from_pem(&certificate)?.serial().to_owned(),
-        key_pem: certificate,
-        apiv3_key: Apiv3Key::parse(&read("apiv3_key")?)?,
-        refund_notify_url: None,
-        fee_bps: 30,
-    };
-    let settings = WechatSimSettings {
-        // Numbers must not repeat when the demo is started again on the same data.
-        seed: clock::wall().ms().unsigned_abs(),
-        ..WechatSimSettings::new(platform, vec![merchant])
-    };
-    Ok(WechatSimServer::start(([127, 0, 0, 1], 0).into(), settings).await?)
+    simulator::start(data, ([127, 0, 0, 1], 0).into()).await
 }
 
 /// Creates the sample merchant the first time; finds its files afterwards.

@@ -16,5 +16,6 @@ mod links;
 pub mod live;
 mod merchants;
 pub mod serve;
+pub mod simulator;
 mod v3;
 pub mod worker;
