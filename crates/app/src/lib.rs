@@ -24,7 +24,7 @@ pub use notify::{
 };
 pub use pay::{PayError, PayRequest};
 pub use place::{CloseError, PlaceError, Placed};
-pub use platform::{Observer, Platform, Policy};
+pub use platform::{Change, Observer, Platform, Policy};
 pub use ports::{
     Commit, CommitError, Courier, Delivery, Intent, IntentChange, IntentKind, JournalRow, Provider,
     Put, Store, StoreError, Subject, Versioned,

@@ -9,6 +9,7 @@ use crate::clock::{self, Clock};
 use crate::config::{Config, FILE_NAME};
 use crate::gateway::{Gateway, Liberties};
 use crate::install::{self, MerchantFiles, NewMerchant, new_identity};
+use crate::observe::{self, Process, log};
 use crate::{links, serve, worker};
 use app::Store;
 use axum::extract::State;
@@ -50,6 +51,7 @@ const CHANNEL_MCHID: &str = "1230000109";
 const CHANNEL_APPID: &str = "wxd678efh567hg6787";
 /// `PUB_KEY_ID_` and digits, as WeChat Pay names its key.
 const SIM_KEY_ID: &str = "PUB_KEY_ID_0112300001092026112100000000000001";
+const PROCESS: Process = Process { role: "all", works: true };
 const HELD_TOGETHER: Duration = Duration::from_secs(20);
 
 /// Everything that runs.
@@ -64,6 +66,9 @@ pub struct Demo {
 }
 
 pub async fn run(args: DemoArgs) -> Result<(), Fault> {
+    // A configuration that is there already may name a collector.
+    let known = Config::load(&args.data.join(FILE_NAME)).map(|it| it.observe);
+    let export = log::install("warn", &known.unwrap_or_default(), PROCESS.role)?;
     let demo = Demo::start(&args.data, args.port).await?;
     if args.once {
         let done = demo.once().await;
@@ -78,6 +83,9 @@ pub async fn run(args: DemoArgs) -> Result<(), Fault> {
         }
     }
     demo.end().await;
+    if let Some(export) = export {
+        export.flush().await;
+    }
     Ok(())
 }
 
@@ -107,10 +115,11 @@ impl Demo {
 
         let (stop, stopped) = watch::channel(false);
         let router = serve::router(gateway.clone()).merge(demo_routes(gateway.clone(), &sample));
-        let tasks = vec![
+        let mut tasks = observe::start(&gateway, PROCESS, &stopped).await?;
+        tasks.extend([
             tokio::spawn(worker::run(gateway.clone(), stopped.clone())),
             tokio::spawn(serve::serve(listener, router, gateway.live.clone(), stopped)),
-        ];
+        ]);
         let cashier_url = sample_order(&gateway, &base_url).await?;
         let demo = Demo { gateway, simulator, base_url, cashier_url, sample, stop, tasks };
         demo.write_facts(data, &files)?;

@@ -15,6 +15,7 @@ pub mod install;
 mod links;
 pub mod live;
 mod merchants;
+pub mod observe;
 pub mod serve;
 mod v3;
 pub mod worker;
