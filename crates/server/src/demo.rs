@@ -70,23 +70,19 @@ pub async fn run(args: DemoArgs) -> Result<(), Fault> {
     let known = Config::load(&args.data.join(FILE_NAME)).map(|it| it.observe);
     let export = log::install("warn", &known.unwrap_or_default(), PROCESS.role)?;
     let demo = Demo::start(&args.data, args.port).await?;
-    if args.once {
-        let done = demo.once().await;
-        demo.end().await;
-        return done;
-    }
-    demo.tell();
-    let mut stop = stop_signal();
-    while !*stop.borrow() {
-        if stop.changed().await.is_err() {
-            break;
-        }
-    }
+    let done = if args.once {
+        demo.once().await
+    } else {
+        demo.tell();
+        // An error means that nobody can tell any more: then it ends, too.
+        stop_signal().wait_for(|it| *it).await.ok();
+        Ok(())
+    };
     demo.end().await;
     if let Some(export) = export {
         export.flush().await;
     }
-    Ok(())
+    done
 }
 
 impl Demo {

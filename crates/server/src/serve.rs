@@ -46,6 +46,8 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/pay/{token}/{method}", post(choose))
         .route("/assets/{name}", get(asset))
         .merge(admin::beside_the_api(&gateway))
+        // Said explicitly, so that it is counted, too.
+        .fallback(async || StatusCode::NOT_FOUND)
         .layer(axum::middleware::from_fn_with_state(gateway.clone(), requests::watch))
         .with_state(gateway)
 }

@@ -87,8 +87,7 @@ impl Export {
             .with_timeout(TIMEOUT)
             .build()?;
         exporter.set_resource(&resource);
-        let (queue, waiting) = mpsc::channel(QUEUE);
-        let export = Export { queue, hurry: Arc::default() };
+        let (export, waiting) = Export::new(QUEUE);
         tokio::spawn(send(waiting, exporter, export.hurry.clone()));
         let provider = SdkTracerProvider::builder()
             .with_resource(resource)
@@ -96,6 +95,11 @@ impl Export {
             .with_span_processor(export.clone())
             .build();
         Ok((export, provider.tracer("feiqian")))
+    }
+
+    fn new(room: usize) -> (Export, mpsc::Receiver<Item>) {
+        let (queue, waiting) = mpsc::channel(room);
+        (Export { queue, hurry: Arc::default() }, waiting)
     }
 
     /// Waits until what was queued so far has been sent or dropped, but not for ever.
@@ -158,5 +162,40 @@ async fn send(mut waiting: mpsc::Receiver<Item>, exporter: impl SpanExporter, hu
         if count < BATCH {
             tokio::time::timeout(GATHER, hurry.notified()).await.ok();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opentelemetry::trace::{Span as _, Tracer};
+    use opentelemetry_sdk::error::OTelSdkError;
+
+    /// A collector that is down.
+    #[derive(Debug)]
+    struct Down;
+
+    impl SpanExporter for Down {
+        async fn export(&self, _: Vec<SpanData>) -> OTelSdkResult {
+            Err(OTelSdkError::InternalFailure("down".into()))
+        }
+    }
+
+    /// One test, because the count belongs to the process.
+    #[tokio::test]
+    async fn spans_that_do_not_fit_or_are_not_taken_are_dropped_and_counted() {
+        let (export, waiting) = Export::new(4);
+        let provider = SdkTracerProvider::builder().with_span_processor(export.clone()).build();
+        let tracer = provider.tracer("test");
+        // Nobody takes them yet: making a span never waits.
+        (0..10).for_each(|_| tracer.start("span").end());
+        assert_eq!(dropped(), 6);
+        tokio::spawn(send(waiting, Down, export.hurry.clone()));
+        export.flush().await;
+        assert_eq!(dropped(), 10);
+        // What comes later is tried again.
+        tracer.start("span").end();
+        export.flush().await;
+        assert_eq!(dropped(), 11);
     }
 }

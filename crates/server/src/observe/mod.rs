@@ -70,6 +70,10 @@ pub async fn start(
     process: Process,
     stop: &watch::Receiver<bool>,
 ) -> std::io::Result<Vec<JoinHandle<()>>> {
+    let recorder = gateway.observe.metrics.recorder();
+    // For code that holds no gateway and counts with the crate's macros. In a process with several
+    // platforms, as tests are, those count for the first.
+    ::metrics::set_global_recorder(recorder).ok();
     let started = clock::wall();
     gateway.observe.process.set((process, started)).ok();
     let metrics = &gateway.observe.metrics;

@@ -214,11 +214,21 @@ mod tests {
         check(UNSAMPLED, true, true);
     }
 
-    /// Where nothing is traced, making a span makes none: this is what an order pays then.
+    /// Where nothing is traced, making a span makes none and looks at none of its fields: all
+    /// that an order pays then is a look at a flag.
     #[test]
-    fn without_a_subscriber_there_are_no_spans() {
-        let span = request("create_native", "POST", &HeaderMap::new(), 1.0);
-        assert!(span.is_none());
-        assert_eq!(span.in_scope(current), None);
+    fn a_log_without_a_collector_makes_no_spans() {
+        let subscriber = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::new("info"))
+            .with_writer(std::io::sink)
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let span = request("create_native", "POST", &HeaderMap::new(), 1.0);
+            assert!(span.is_none());
+            assert_eq!(span.in_scope(current), None);
+            let looked_at = || -> u32 { panic!("a field of a span that nobody wants") };
+            let span = trace_span!(target: TARGET, "commit", field = looked_at());
+            assert!(span.is_none());
+        });
     }
 }
