@@ -44,6 +44,7 @@ pub enum PayError {
 
 impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
     /// Gives the payer a channel's code or link, creating the channel's order if there is none.
+    #[tracing::instrument(target = "feiqian::trace", level = "trace", skip_all)]
     pub async fn pay(
         &self,
         request: &PayRequest,

@@ -2,7 +2,7 @@
 
 use crate::evidence::NewsError;
 use crate::ports::{Commit, CommitError, Intent, IntentChange, IntentKind, Put, StoreError};
-use crate::{Courier, Merchant, Platform, Provider, Store, Versioned};
+use crate::{Change, Courier, Merchant, Platform, Provider, Store, Versioned};
 use channel::Product;
 use kernel::{Money, Serial, SerialKind, Timestamp};
 use payments::{CloseRefusal, Mode, Payment, PaymentState, Terms, TradeProduct};
@@ -75,6 +75,7 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
     ///
     /// Eager orders are durable before the channel hears of them; if the channel stays silent the
     /// order is there, in doubt, and asking again under the same number goes on with it.
+    #[tracing::instrument(target = "feiqian::trace", level = "trace", skip_all)]
     pub async fn place_order(
         &self,
         merchant: &Merchant,
@@ -141,6 +142,7 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
             terms,
             mode,
             verifies_with: None,
+            trace: self.trace(),
             fee_rate: merchant.fee_rate,
             late: merchant.late,
             state: PaymentState::NotPay,
@@ -205,6 +207,7 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
     }
 
     /// Closes an unpaid order, at its channels first. Closing again is fine.
+    #[tracing::instrument(target = "feiqian::trace", level = "trace", skip_all)]
     pub async fn close_order(
         &self,
         merchant: &Merchant,
@@ -248,7 +251,9 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
             subject: closed.serial,
         };
         let payments = vec![Put { value: closed, expected: version }];
-        self.commit(Commit { payments, intents: vec![finish], ..Commit::default() }).await
+        self.commit(Commit { payments, intents: vec![finish], ..Commit::default() }).await?;
+        self.changed(&Change::OrderClosed);
+        Ok(())
     }
 }
 

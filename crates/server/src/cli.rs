@@ -4,6 +4,7 @@ use crate::clock::{self, Clock};
 use crate::config::{Config, FILE_NAME};
 use crate::gateway::{Gateway, Liberties};
 use crate::install::{self, NewMerchant};
+use crate::observe::{self, Process, log};
 use crate::{bench, demo, serve, simulator, worker};
 use app::Store;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -101,6 +102,16 @@ enum Role {
     All,
     Gateway,
     Worker,
+}
+
+impl Role {
+    fn name(self) -> &'static str {
+        match self {
+            Role::All => "all",
+            Role::Gateway => "gateway",
+            Role::Worker => "worker",
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -250,18 +261,12 @@ pub fn explain(error: &(dyn Error + 'static)) -> String {
 
 pub async fn run(cli: Cli) -> Result<(), Fault> {
     match cli.command {
-        Command::Demo(args) => {
-            log("warn");
-            demo::run(args).await
-        }
+        Command::Demo(args) => demo::run(args).await,
         Command::Simulator(args) => {
-            log("warn");
+            log::plain("warn");
             simulator::run(args).await
         }
-        Command::Serve(args) => {
-            log("info");
-            serve(args).await
-        }
+        Command::Serve(args) => serve(args).await,
         Command::Init(args) => init(args).await,
         Command::Merchant(command) => merchant(command).await,
         Command::Migrate(place) => migrate(&place),
@@ -270,20 +275,6 @@ pub async fn run(cli: Cli) -> Result<(), Fault> {
         Command::Held(command) => held(command).await,
         Command::Bench(args) => bench::run(args).await,
     }
-}
-
-/// Lines for people on a terminal, JSON elsewhere. `RUST_LOG` decides how much.
-fn log(default: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let done = if std::io::stderr().is_terminal() {
-        lines.try_init()
-    } else {
-        lines.json().flatten_event(true).try_init()
-    };
-    // Someone else has set it up: fine.
-    done.ok();
 }
 
 /// Turns true on SIGTERM or Ctrl-C.
@@ -312,9 +303,13 @@ const KEYS_EVERY: Duration = Duration::from_secs(6 * 3600);
 
 async fn serve(args: ServeArgs) -> Result<(), Fault> {
     let liberties = Liberties { plain_http_channels: args.plain_http_channels };
-    let gateway = Gateway::open(args.place.config()?, Clock::default(), &liberties)?;
+    let config = args.place.config()?;
+    let process = Process { role: args.role.name(), works: args.role != Role::Gateway };
+    let export = log::install("info", &config.observe, process.role)?;
+    let gateway = Gateway::open(config, Clock::default(), &liberties)?;
     let gateway = Arc::new(gateway);
     let stop = stop_signal();
+    let watching = observe::start(&gateway, process, &stop).await?;
     let roster = gateway.roster.clone();
     tokio::spawn(async move {
         loop {
@@ -334,7 +329,13 @@ async fn serve(args: ServeArgs) -> Result<(), Fault> {
     if let Some(work) = work {
         work.await?;
     }
+    for task in watching {
+        task.await?;
+    }
     tracing::info!("feiqian has stopped");
+    if let Some(export) = export {
+        export.flush().await;
+    }
     Ok(())
 }
 

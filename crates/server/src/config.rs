@@ -20,6 +20,8 @@ pub struct Config {
     pub orders: OrdersConfig,
     #[serde(default)]
     pub risk: RiskConfig,
+    #[serde(default)]
+    pub observe: ObserveConfig,
     #[serde(default, rename = "channel")]
     pub channels: Vec<ChannelConfig>,
     /// The folder of the file.
@@ -31,6 +33,10 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 pub struct ServerConfig {
     pub listen: SocketAddr,
+    /// Where operators ask: `/metrics`, `/healthz`, `/readyz`, `/buildz`. Without it those are on
+    /// `listen`, and metrics only for callers on the same machine.
+    #[serde(default)]
+    pub admin_listen: Option<SocketAddr>,
     /// As merchants, payers and channels reach it: `https://pay.example.com`.
     pub public_url: String,
     /// 0 to 999, another one for each process that writes.
@@ -108,6 +114,40 @@ impl Default for OrdersConfig {
 pub struct RiskConfig {
     /// The largest single payment in minor units; absent allows all.
     pub single_limit_minor: Option<i64>,
+}
+
+/// What of the platform can be seen from outside.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ObserveConfig {
+    /// Where trace spans go, OTLP over HTTP: `http://collector:4318`. Absent: nothing is traced.
+    pub otlp_endpoint: Option<String>,
+    /// The share of traces that is kept, 0 to 1.
+    pub trace_share: f64,
+    /// The name under which traces are found; the role is appended.
+    pub service_name: String,
+    /// How often a worker recomputes the books, in seconds; 0 is never.
+    pub ledger_check_every_s: u64,
+}
+
+impl Default for ObserveConfig {
+    fn default() -> ObserveConfig {
+        ObserveConfig {
+            otlp_endpoint: None,
+            trace_share: 1.0,
+            service_name: "feiqian".into(),
+            ledger_check_every_s: 3_600,
+        }
+    }
+}
+
+impl ObserveConfig {
+    /// The address for spans: collectors name their base, and this is the path below it.
+    pub fn traces_url(&self) -> Option<String> {
+        const PATH: &str = "/v1/traces";
+        let base = self.otlp_endpoint.as_deref()?.trim_end_matches('/');
+        Some(if base.ends_with(PATH) { base.into() } else { format!("{base}{PATH}") })
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -198,6 +238,13 @@ impl Config {
         }
         if !(60..=15 * 86_400).contains(&self.orders.default_expiry_s) {
             problems.push("orders.default_expiry_s must be between 60 and 1296000".into());
+        }
+        if !(0.0..=1.0).contains(&self.observe.trace_share) {
+            problems.push("observe.trace_share must be between 0 and 1".into());
+        }
+        let endpoint = self.observe.otlp_endpoint.as_deref();
+        if endpoint.is_some_and(|it| reqwest::Url::parse(it).is_err() || !it.starts_with("http")) {
+            problems.push("observe.otlp_endpoint must be http(s)://host:port".into());
         }
         let mut seen = Vec::new();
         for channel in &self.channels {

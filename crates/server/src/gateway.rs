@@ -5,6 +5,7 @@ use crate::config::{ChannelConfig, ChannelKind, Config, ConfigError};
 use crate::courier::MerchantCourier;
 use crate::live::Live;
 use crate::merchants::Merchants;
+use crate::observe::{Observe, Watched, Witness};
 use crate::v3::NonceBook;
 use app::{Platform, Policy};
 use channel::{Channel, ChannelId};
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use store::SqliteStore;
 
-pub type House = Platform<SqliteStore, Arc<Roster>, MerchantCourier>;
+pub type House = Platform<SqliteStore, Watched<Arc<Roster>>, Watched<MerchantCourier>>;
 
 pub struct Gateway {
     pub config: Config,
@@ -28,6 +29,7 @@ pub struct Gateway {
     pub certificate: Certificate,
     pub merchants: Arc<Merchants>,
     pub live: Live,
+    pub observe: Observe,
     /// Names and labels of channels for payers.
     pub labels: Vec<ChannelLabel>,
     /// Signs our own links: cashier tokens, bill downloads.
@@ -153,8 +155,17 @@ impl Gateway {
         let zone = Zone::named(&config.server.zone).unwrap_or_else(|_| Zone::shanghai());
         let serials = SerialGenerator::new(config.server.node, zone);
         let live = Live::default();
-        let platform =
-            Platform::new(store, roster.clone(), courier, policy, serials, Box::new(live.clone()));
+        let observe = Observe::default();
+        let metrics = &observe.metrics;
+        let witness = Witness { live: live.clone(), metrics: metrics.clone() };
+        let platform = Platform::new(
+            store,
+            Watched::new(roster.clone(), metrics.clone()),
+            Watched::new(courier, metrics.clone()),
+            policy,
+            serials,
+            Box::new(witness),
+        );
         Ok(Gateway {
             config,
             clock,
@@ -164,6 +175,7 @@ impl Gateway {
             certificate,
             merchants,
             live,
+            observe,
             labels,
             link_key,
             nonces: NonceBook::default(),

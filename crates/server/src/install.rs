@@ -121,6 +121,9 @@ const CONFIG: &str = r#"# Feiqian configuration. Paths are relative to this file
 
 [server]
 listen = "{listen}"
+# Where operators ask for metrics and health. Absent: on the same address as all else, and metrics
+# only for callers on this machine.
+# admin_listen = "127.0.0.1:9464"
 # As merchants, payers and channels reach this server. No slash at the end.
 public_url = "{public_url}"
 # 0 to 999; give every process that writes to one database its own.
@@ -153,6 +156,14 @@ default_expiry_s = 604800
 [risk]
 # The largest single payment in minor units; absent allows all.
 # single_limit_minor = 5000000
+
+[observe]
+# The collector of trace spans, OTLP over HTTP. Absent: nothing is traced.
+# otlp_endpoint = "http://127.0.0.1:4318"
+# The share of traces that is kept, 0 to 1.
+# trace_share = 1.0
+# How often the worker recomputes the books, in seconds; 0 is never.
+ledger_check_every_s = 3600
 
 # One block for each account at a channel. Without any, every order is refused.
 # [[channel]]

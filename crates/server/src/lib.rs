@@ -15,6 +15,7 @@ pub mod install;
 mod links;
 pub mod live;
 mod merchants;
+pub mod observe;
 pub mod serve;
 pub mod simulator;
 mod v3;

@@ -3,6 +3,7 @@
 use crate::cashier_pages::{self, Payer};
 use crate::gateway::Gateway;
 use crate::live::Live;
+use crate::observe::{admin, requests};
 use crate::{callbacks, v3};
 use axum::Router;
 use axum::body::Body;
@@ -29,7 +30,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// Who is at the other end of the connection.
 #[derive(Clone, Copy, Debug)]
-struct Peer(SocketAddr);
+pub(crate) struct Peer(pub(crate) SocketAddr);
 
 #[derive(Debug, Deserialize)]
 struct PageQuery {
@@ -44,8 +45,10 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/pay/{token}/live", get(live))
         .route("/pay/{token}/{method}", post(choose))
         .route("/assets/{name}", get(asset))
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
+        .merge(admin::beside_the_api(&gateway))
+        // Said explicitly, so that it is counted, too.
+        .fallback(async || StatusCode::NOT_FOUND)
+        .layer(axum::middleware::from_fn_with_state(gateway.clone(), requests::watch))
         .with_state(gateway)
 }
 
@@ -114,14 +117,6 @@ async fn live(State(gateway): State<Arc<Gateway>>, Path(token): Path<String>) ->
 
 async fn asset(Path(name): Path<String>) -> Response {
     cashier_pages::asset(&name).unwrap_or_else(|| StatusCode::NOT_FOUND.into_response())
-}
-
-/// Ready means that the store answers.
-async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
-    match app::Store::next_due(gateway.store()).await {
-        Ok(_) => "ready\n".into_response(),
-        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
-    }
 }
 
 /// Serves until `stop` turns true, then lets requests under way finish.

@@ -28,6 +28,7 @@ use wechatpay::query::Query;
 use wechatpay::{ApiError, Language};
 
 pub use authenticate::NonceBook;
+pub(crate) use route::name as route_name;
 
 /// A request whose signature held.
 pub struct Caller {
@@ -83,6 +84,7 @@ pub async fn handle(gateway: &Gateway, request: Request) -> Response {
         Ok(caller) => caller,
         Err(error) => return refusal(&error, language, None),
     };
+    tracing::Span::current().record("merchant", caller.known.merchant.id.as_str());
     let query = Query::parse(parts.uri.query().unwrap_or(""));
     let call = Call { gateway, caller: &caller, query, body };
     match answer(endpoint, &call).await {
