@@ -2,9 +2,10 @@
 
 use crate::clock::{self, Clock};
 use crate::config::{Config, FILE_NAME};
+use crate::configuration;
 use crate::gateway::{Gateway, Liberties};
 use crate::install::{self, NewMerchant};
-use crate::{bench, demo, serve, worker};
+use crate::{bench, demo, reload, serve, worker};
 use app::Store;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kernel::{BasisPoints, MerchantId, Serial};
@@ -22,6 +23,7 @@ use tokio::sync::watch;
 macro_rules! say {
     ($($line:tt)*) => { writeln!(std::io::stdout(), $($line)*)? };
 }
+pub(crate) use say;
 
 #[derive(Debug, Parser)]
 #[command(name = "feiqian", version, about = "Feiqian (飞钱): an open payment platform")]
@@ -41,6 +43,9 @@ enum Command {
     /// Add and list merchants
     #[command(subcommand)]
     Merchant(MerchantCommand),
+    /// Check, show and explain the configuration
+    #[command(subcommand)]
+    Config(configuration::ConfigCommand),
     /// Bring the database up to date
     Migrate(Place),
     /// Look into the books
@@ -68,7 +73,7 @@ pub struct Place {
 }
 
 impl Place {
-    fn file(&self) -> PathBuf {
+    pub(crate) fn file(&self) -> PathBuf {
         self.config.clone().unwrap_or_else(|| self.data.join(FILE_NAME))
     }
 
@@ -258,6 +263,7 @@ pub async fn run(cli: Cli) -> Result<(), Fault> {
         }
         Command::Init(args) => init(args).await,
         Command::Merchant(command) => merchant(command).await,
+        Command::Config(command) => configuration::run(command),
         Command::Migrate(place) => migrate(&place),
         Command::Ledger(command) => ledger(command).await,
         Command::Notification(command) => notification(command).await,
@@ -306,9 +312,11 @@ const KEYS_EVERY: Duration = Duration::from_secs(6 * 3600);
 
 async fn serve(args: ServeArgs) -> Result<(), Fault> {
     let liberties = Liberties { plain_http_channels: args.plain_http_channels };
-    let gateway = Gateway::open(args.place.config()?, Clock::default(), &liberties)?;
-    let gateway = Arc::new(gateway);
+    let file = args.place.file();
+    let config = configuration::checked(&file)?;
+    let gateway = Arc::new(Gateway::open(config, Clock::default(), &liberties)?);
     let stop = stop_signal();
+    reload::on_hangup(gateway.clone(), file, stop.clone())?;
     let roster = gateway.roster.clone();
     tokio::spawn(async move {
         loop {

@@ -22,6 +22,7 @@ use sample_merchant::SampleMerchant;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,7 +140,7 @@ impl Demo {
             "platform_public_key": absolute(&files.platform_public_key),
             "platform_public_key_id": self.gateway.config.keys.platform_public_key_id,
             "platform_certificate": absolute(&files.platform_certificate),
-            "platform_serial": self.gateway.certificate.serial(),
+            "platform_serial": self.gateway.certificate().serial(),
             "simulators": { "wechat": {
                 "base_url": self.simulator.base_url(),
                 "control_url": self.simulator.base_url(),
@@ -248,7 +249,11 @@ pub fn prepare(data: &Path, base_url: &str) -> Result<(), Fault> {
     fs::create_dir_all(&folder)?;
     let merchant = new_identity(CHANNEL_MCHID)?;
     let platform = new_identity("Simulated WeChat Pay")?;
-    let put = |name: &str, text: &str| fs::write(folder.join(name), text);
+    let put = |name: &str, text: &str| {
+        let path = folder.join(name);
+        fs::write(&path, text)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+    };
     put("merchant_private_key.pem", &merchant.private_pem)?;
     put("merchant_certificate.pem", merchant.certificate.pem())?;
     put("apiv3_key", &install::new_apiv3_key())?;
@@ -271,6 +276,11 @@ apiv3_key = "simulator/apiv3_key"
 cost_bps = 30
 platform_public_key = "simulator/platform_public_key.pem"
 platform_public_key_id = "{SIM_KEY_ID}"
+
+# Whoever tries the demo does so from one address.
+[limits]
+per_merchant_per_s = 0
+per_ip_per_s = 0
 "#,
         merchant.certificate.serial()
     );

@@ -52,7 +52,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
 /// The payer's address: the connection's, or what our own proxy saw last.
 fn payer_ip(gateway: &Gateway, request: &Request) -> Option<String> {
     let forwarded = request.headers().get("x-forwarded-for").and_then(|it| it.to_str().ok());
-    let trusted = forwarded.filter(|_| gateway.config.server.behind_proxy);
+    let trusted = forwarded.filter(|_| gateway.settings().config.server.behind_proxy);
     let seen = trusted.and_then(|it| it.rsplit(',').next()).map(|it| it.trim().to_owned());
     seen.or_else(|| request.extensions().get::<Peer>().map(|it| it.0.ip().to_string()))
 }

@@ -117,7 +117,7 @@ impl House {
             late: LatePolicy::Refund,
         };
         let files = install::add_merchant(&gateway.config, gateway.store(), &new).await?;
-        let signing = Signing::new(MERCHANT, &files, gateway.certificate.verifier())?;
+        let signing = Signing::new(MERCHANT, &files, gateway.certificate().verifier())?;
         let (stop, stopped) = watch::channel(false);
         let live = gateway.live.clone();
         tokio::spawn(serve::serve(listener, serve::router(gateway.clone()), live, stopped));

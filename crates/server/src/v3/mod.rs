@@ -67,7 +67,7 @@ pub async fn handle(gateway: &Gateway, request: Request) -> Response {
         Ok(endpoint) => endpoint,
         Err(error) => return refusal(&error, language, None),
     };
-    let body = match read(body, gateway.config.server.body_limit_bytes).await {
+    let body = match read(body, gateway.settings().config.limits.body_bytes).await {
         Ok(body) => body,
         Err(error) => return refusal(&error, language, None),
     };
@@ -172,7 +172,8 @@ fn signed(
     reason: u32,
 ) -> Response {
     let wants = caller.wants.as_deref();
-    let keys = &gateway.keys;
+    let settings = gateway.settings();
+    let keys = &settings.keys;
     let key = keys.signer_of(caller.scheme, wants).unwrap_or_else(|| keys.default_signer());
     let (time, nonce) = (clock::wall().seconds(), seal::random_nonce());
     let text = body.as_deref().unwrap_or("").as_bytes();

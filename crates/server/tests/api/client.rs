@@ -60,7 +60,7 @@ impl House {
             mchid: id.into(),
             serial: files.serial,
             signer: Signer::from_pem(&std::fs::read_to_string(files.private_key).unwrap()).unwrap(),
-            verifier: gateway.certificate.verifier(),
+            verifier: gateway.certificate().verifier(),
             nonce: None,
             timestamp: None,
             wants: None,
