@@ -331,8 +331,7 @@ async fn serve(args: ServeArgs) -> Result<(), Fault> {
     // A worker listens too: for its health, and for callbacks that a balancer sends its way.
     let listener = tokio::net::TcpListener::bind(gateway.config.server.listen).await?;
     tracing::info!(listen = %listener.local_addr()?, "feiqian serves");
-    let live = gateway.live.clone();
-    serve::serve(listener, serve::router(gateway), live, stop).await;
+    serve::serve(listener, serve::router(gateway.clone()), gateway, stop).await;
     if let Some(work) = work {
         work.await?;
     }

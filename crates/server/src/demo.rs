@@ -110,7 +110,7 @@ impl Demo {
         let router = serve::router(gateway.clone()).merge(demo_routes(gateway.clone(), &sample));
         let tasks = vec![
             tokio::spawn(worker::run(gateway.clone(), stopped.clone())),
-            tokio::spawn(serve::serve(listener, router, gateway.live.clone(), stopped)),
+            tokio::spawn(serve::serve(listener, router, gateway.clone(), stopped)),
         ];
         let cashier_url = sample_order(&gateway, &base_url).await?;
         let demo = Demo { gateway, simulator, base_url, cashier_url, sample, stop, tasks };

@@ -3,6 +3,7 @@
 use crate::clock::{self, Clock};
 use crate::config::{Checked, Config, ConfigError, Files, Findings, changes};
 use crate::courier::MerchantCourier;
+use crate::limits::Limits;
 use crate::live::Live;
 use crate::merchants::Merchants;
 use crate::settings::{self, Built, Current, OpenChannel, Settings};
@@ -27,6 +28,7 @@ pub struct Gateway {
     /// Every channel since the process began. Locked during a reload: one at a time.
     channels: Mutex<Vec<OpenChannel>>,
     liberties: Liberties,
+    pub limits: Arc<Limits>,
     pub merchants: Arc<Merchants>,
     pub live: Live,
     /// Signs our own links: cashier tokens, bill downloads.
@@ -107,6 +109,7 @@ impl Gateway {
         let zone = Zone::named(&config.server.zone).unwrap_or_else(|_| Zone::shanghai());
         let serials = SerialGenerator::new(config.server.node, zone);
         let live = Live::default();
+        let limits = Arc::new(Limits::new(config.limits.clone()));
         let platform =
             Platform::new(store, roster.clone(), courier, policy, serials, Box::new(live.clone()));
         Ok(Gateway {
@@ -117,6 +120,7 @@ impl Gateway {
             roster,
             channels: Mutex::new(channels),
             liberties: liberties.clone(),
+            limits,
             merchants,
             live,
             link_key,
@@ -159,6 +163,7 @@ impl Gateway {
         // Channels before the policy that routes to them.
         *channels = settings::line_up(&self.roster, &channels, &new, &self.liberties)
             .map_err(OpenError::from)?;
+        self.limits.adopt(settings.config.limits.clone());
         self.settings.store(Arc::new(settings));
         self.platform.set_policy(policy);
         Ok(Reloaded { taken, waiting, warnings: checked.findings })

@@ -13,6 +13,7 @@ mod courier;
 pub mod demo;
 pub mod gateway;
 pub mod install;
+pub mod limits;
 mod links;
 pub mod live;
 mod merchants;

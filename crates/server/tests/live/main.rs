@@ -2,4 +2,5 @@
 //! it can take.
 
 mod house;
+mod overload;
 mod reload;

@@ -14,13 +14,13 @@ async fn a_changed_configuration_holds_at_once_and_no_request_fails_of_it() {
     let [merchant, runner] = [&house.merchants[0], &house.merchants[1]];
 
     // Queries run all the time. None may fail, whatever is reloaded.
-    assert_eq!(runner.create("RUN", 100).await.status(), 200);
+    assert_eq!(runner.create("RUN001", 100).await.status(), 200);
     let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let running: Vec<_> = (0..4)
         .map(|_| {
             let (runner, stop, count) = (runner.clone(), stop.clone(), count.clone());
             tokio::spawn(async move {
-                let path = "/v3/pay/transactions/out-trade-no/RUN?mchid=1900000102";
+                let path = "/v3/pay/transactions/out-trade-no/RUN001?mchid=1900000102";
                 while !stop.load(Ordering::Relaxed) {
                     assert_eq!(runner.get(path).await.status(), 200);
                     count.fetch_add(1, Ordering::Relaxed);
@@ -30,20 +30,20 @@ async fn a_changed_configuration_holds_at_once_and_no_request_fails_of_it() {
         .collect();
 
     // A limit of risk.
-    assert_eq!(merchant.create("RISK1", 501).await.status(), 200);
+    assert_eq!(merchant.create("RISK01", 501).await.status(), 200);
     house.edit("# single_limit_minor = 5000000", "single_limit_minor = 500");
     house.hang_up(DONE).await;
     assert!(house.log().contains("risk.single_limit_minor"), "{}", house.log());
-    assert_eq!(merchant.create("RISK2", 501).await.status(), 403);
-    assert_eq!(merchant.create("RISK3", 500).await.status(), 200);
+    assert_eq!(merchant.create("RISK02", 501).await.status(), 403);
+    assert_eq!(merchant.create("RISK03", 500).await.status(), 200);
 
     // A channel is switched off, then its cost changes and it is switched on again.
-    house.edit("cost_bps = 30", "cost_bps = 40\nenabled = false");
+    house.edit("\ncost_bps = 30", "\ncost_bps = 40\nenabled = false");
     house.hang_up(DONE).await;
-    assert_eq!(refusal(merchant.create("OFF", 100).await).await, (403, "NO_AUTH".into()));
+    assert_eq!(refusal(merchant.create("OFF001", 100).await).await, (403, "NO_AUTH".into()));
     house.edit("enabled = false", "enabled = true");
     house.hang_up(DONE).await;
-    assert_eq!(merchant.create("ON", 100).await.status(), 200);
+    assert_eq!(merchant.create("ON0001", 100).await.status(), 200);
 
     // A platform key is added: it is listed, and signs for those who ask for it.
     let more = server::install::new_identity("Second").unwrap();
@@ -69,15 +69,15 @@ async fn a_changed_configuration_holds_at_once_and_no_request_fails_of_it() {
     house.hang_up("the old one holds").await;
     let log = house.log();
     assert!(log.contains("10001") && log.contains("did you mean enabled?"), "{log}");
-    assert_eq!(merchant.create("RISK4", 501).await.status(), 403);
-    assert_eq!(merchant.create("STILL", 100).await.status(), 200);
+    assert_eq!(merchant.create("RISK04", 501).await.status(), 403);
+    assert_eq!(merchant.create("STILL1", 100).await.status(), 200);
 
     // What needs a restart is named, and the rest is taken.
     house.edit("cost_bps = 10001\nenabeld = true", "cost_bps = 50");
     house.edit("node = 0", "node = 5");
     house.hang_up("hold after a restart").await;
     assert!(house.log().contains("server.node"), "{}", house.log());
-    assert_eq!(merchant.create("RISK5", 501).await.status(), 200);
+    assert_eq!(merchant.create("RISK05", 501).await.status(), 200);
 
     let before = count.load(Ordering::Relaxed);
     stop.store(true, Ordering::Relaxed);
