@@ -88,6 +88,7 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
             TradeProduct::Native | TradeProduct::H5 => merchant.mode,
             TradeProduct::Cashier => Mode::Lazy,
         };
+        let policy = self.policy();
         let verdict = risk::assess(
             &risk::Facts {
                 merchant: &merchant.id,
@@ -95,13 +96,13 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
                 payer: terms.payer.as_deref(),
                 payer_ip: terms.payer_ip.as_deref(),
             },
-            &self.policy.risk,
+            &policy.risk,
         );
         if verdict.action != risk::Action::Allow {
             return Err(PlaceError::Risk(verdict));
         }
         let facts = OrderFacts { amount: terms.amount, product: channel_product(terms.product) };
-        let decision = routing::choose(&facts, &self.policy.candidates);
+        let decision = routing::choose(&facts, &policy.candidates);
         let Some(chosen) = decision.chosen.clone() else {
             return Err(PlaceError::NoChannel(decision));
         };
@@ -135,7 +136,7 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
         now: Timestamp,
     ) -> Payment {
         let zero = Money::zero(terms.amount.currency());
-        let expires = terms.time_expire.unwrap_or(now.plus_s(self.policy.default_expiry_s));
+        let expires = terms.time_expire.unwrap_or(now.plus_s(self.policy().default_expiry_s));
         Payment {
             serial: self.serial(now, SerialKind::Payment),
             merchant: merchant.id.clone(),

@@ -1,10 +1,11 @@
 //! The ports and the policy in one value; the use cases are its methods.
 
 use crate::{Commit, CommitError, IntentChange, Store};
+use arc_swap::ArcSwap;
 use kernel::{MerchantId, Money, Serial, SerialGenerator, SerialKind, Timestamp};
 use ledger::Event;
 use payments::{Payment, RefundState, TradeProduct};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What operators configure.
@@ -56,7 +57,7 @@ pub struct Platform<S, P, C> {
     pub store: S,
     pub provider: P,
     pub courier: C,
-    pub policy: Policy,
+    policy: ArcSwap<Policy>,
     serials: Mutex<SerialGenerator>,
     observer: Box<dyn Observer>,
 }
@@ -70,7 +71,18 @@ impl<S: Store, P, C> Platform<S, P, C> {
         serials: SerialGenerator,
         observer: Box<dyn Observer>,
     ) -> Platform<S, P, C> {
-        Platform { store, provider, courier, policy, serials: Mutex::new(serials), observer }
+        let (policy, serials) = (ArcSwap::from_pointee(policy), Mutex::new(serials));
+        Platform { store, provider, courier, policy, serials, observer }
+    }
+
+    /// The policy of the moment. A decision takes it once.
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
+    }
+
+    /// From now on. Use cases under way end with the policy that they began with.
+    pub fn set_policy(&self, policy: Policy) {
+        self.policy.store(Arc::new(policy));
     }
 
     pub(crate) fn serial(&self, now: Timestamp, kind: SerialKind) -> Serial {

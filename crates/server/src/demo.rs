@@ -47,6 +47,8 @@ pub struct DemoArgs {
 pub(crate) const MERCHANT: &str = "1900000001";
 pub(crate) const APPID: &str = "wx2421b1c4370ec43b";
 const PROCESS: Process = Process { role: "all", works: true };
+/// Whoever tries the demo does so from one address.
+const UNLIMITED: &str = "\n[limits]\nper_merchant_per_s = 0\nper_ip_per_s = 0\n";
 const HELD_TOGETHER: Duration = Duration::from_secs(20);
 
 /// Everything that runs.
@@ -109,7 +111,7 @@ impl Demo {
         let mut tasks = observe::start(&gateway, PROCESS, &stopped).await?;
         tasks.extend([
             tokio::spawn(worker::run(gateway.clone(), stopped.clone())),
-            tokio::spawn(serve::serve(listener, router, gateway.live.clone(), stopped)),
+            tokio::spawn(serve::serve(listener, router, gateway.clone(), stopped)),
         ]);
         let cashier_url = sample_order(&gateway, &base_url).await?;
         let demo = Demo { gateway, simulator, base_url, cashier_url, sample, stop, tasks };
@@ -139,7 +141,7 @@ impl Demo {
             "platform_public_key": absolute(&files.platform_public_key),
             "platform_public_key_id": self.gateway.config.keys.platform_public_key_id,
             "platform_certificate": absolute(&files.platform_certificate),
-            "platform_serial": self.gateway.certificate.serial(),
+            "platform_serial": self.gateway.certificate().serial(),
             "simulators": { "wechat": {
                 "base_url": self.simulator.base_url(),
                 "control_url": self.simulator.base_url(),
@@ -245,8 +247,9 @@ impl Demo {
 /// Keys of the simulated WeChat Pay and of our account there, then the installation itself.
 pub fn prepare(data: &Path, base_url: &str) -> Result<(), Fault> {
     // The simulator's port is chosen when it starts.
-    let channel = simulator::prepare(data, "http://127.0.0.1:9")?;
-    install::init(data, "127.0.0.1:8080", base_url, true, &channel)?;
+    let mut tail = simulator::prepare(data, "http://127.0.0.1:9")?;
+    tail.push_str(UNLIMITED);
+    install::init(data, "127.0.0.1:8080", base_url, true, &tail)?;
     Ok(())
 }
 

@@ -66,7 +66,7 @@ pub async fn certificates(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>
 async fn look_at_certificates(gateway: &Gateway) {
     let metrics = &gateway.observe.metrics;
     let seconds = |it: kernel::Timestamp| it.ms() as f64 / 1000.0;
-    metrics.certificate("platform", seconds(gateway.certificate.not_after()));
+    metrics.certificate("platform", seconds(gateway.certificate().not_after()));
     for channel in gateway.roster.channels() {
         if let Some(end) = channel.keys_end() {
             metrics.certificate(&format!("channel_{}", channel.id()), seconds(end));

@@ -91,7 +91,7 @@ pub async fn start(
         let listener = TcpListener::bind(address).await?;
         tracing::info!(listen = %listener.local_addr()?, "operators are answered");
         let router = admin::alone(gateway.clone());
-        let serving = serve::serve(listener, router, gateway.live.clone(), stop.clone());
+        let serving = serve::serve(listener, router, gateway.clone(), stop.clone());
         tasks.push(tokio::spawn(serving));
     }
     Ok(tasks)
