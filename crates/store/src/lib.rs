@@ -5,6 +5,7 @@
 //! same engine without thread or file, for tests and the simulator. PostgreSQL is for several
 //! processes.
 
+mod any;
 mod batch;
 mod database;
 mod migrations;
@@ -13,6 +14,7 @@ mod query;
 mod rows;
 mod sqlite;
 
+pub use any::{Address, AnyFront};
 pub use database::{Database, Front};
 pub use migrations::{MigrationError, VERSION};
 pub use postgres::{PostgresError, PostgresFront, PostgresUrl};
@@ -28,3 +30,5 @@ pub type SqliteStore = Database<ThreadFront>;
 pub type MemoryStore = Database<MemoryFront>;
 /// A store on a PostgreSQL server.
 pub type PostgresStore = Database<PostgresFront>;
+/// A store of either kind.
+pub type AnyStore = Database<AnyFront>;

@@ -120,7 +120,7 @@ impl House {
         let mut config = Config::load(&folder.join(crate::config::FILE_NAME))?;
         config.limits = limits;
         let liberties = Liberties { plain_http_channels: true };
-        let gateway = Arc::new(Gateway::open(config, Clock::default(), &liberties)?);
+        let gateway = Arc::new(Gateway::open(config, Clock::default(), &liberties).await?);
         let new = NewMerchant {
             id: MerchantId::parse(MERCHANT)?,
             name: "Bench".into(),

@@ -1,8 +1,9 @@
 //! What is looked at from time to time: whether the books are right, and which certificate ends.
 
+use super::metrics::{Pulse, Queue};
 use crate::clock;
 use crate::gateway::Gateway;
-use app::Store;
+use app::{IntentKind, Store};
 use seal::Certificate;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,44 @@ async fn pause(stop: &mut watch::Receiver<bool>, how_long: Duration) -> bool {
 pub async fn upkeep(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
     while pause(&mut stop, UPKEEP_EVERY).await {
         gateway.observe.metrics.upkeep();
+        match pulse(&gateway).await {
+            Ok(pulse) => gateway.observe.metrics.pulse(&pulse),
+            Err(error) => tracing::warn!(%error, "what waits could not be counted"),
+        }
+    }
+}
+
+/// What waits in the whole installation, and how long this process may still work.
+async fn pulse(gateway: &Gateway) -> Result<Pulse, app::StoreError> {
+    let now = gateway.clock.now();
+    let seen = gateway.store().pulse(now).await?;
+    let age_s = |since: Option<kernel::Timestamp>| {
+        since.map_or(0.0, |it| (now.ms() - it.ms()).max(0) as f64 / 1000.0)
+    };
+    let queue = |kind: IntentKind| {
+        let backlog = seen.backlog.iter().find(|it| it.0 == kind);
+        let backlog = backlog.map(|it| it.1).unwrap_or_default();
+        Queue {
+            kind: name_of(kind),
+            intents: backlog.open,
+            due: backlog.due,
+            oldest_due_age_s: age_s(backlog.oldest),
+        }
+    };
+    Ok(Pulse {
+        // Also those that nothing waits in: they stand at zero.
+        queues: [IntentKind::Heal, IntentKind::Refund, IntentKind::Notify].map(queue).into(),
+        in_doubt: seen.in_doubt,
+        in_doubt_oldest_age_s: age_s(seen.in_doubt_since),
+        lease_s: Some(gateway.membership.left().as_secs_f64()),
+    })
+}
+
+fn name_of(kind: IntentKind) -> &'static str {
+    match kind {
+        IntentKind::Heal => "heal",
+        IntentKind::Refund => "refund",
+        IntentKind::Notify => "notify",
     }
 }
 
