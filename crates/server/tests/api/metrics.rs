@@ -195,3 +195,24 @@ async fn metrics_are_for_callers_on_this_machine_or_on_a_listener_of_their_own()
     assert_eq!(ask(&admin, NATIVE, false).await.0, 404, "no merchant API for operators");
     house.demo.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn books_that_someone_changed_by_hand_are_noticed() {
+    let house = House::start().await;
+    let client = house.merchant("1900000824", Mode::Eager).await;
+    let code = client.post(NATIVE, &client.order("TAMPER0001", 100)).await.json();
+    pay(&house, code["code_url"].as_str().unwrap(), Outcome::Success);
+    client.until("TAMPER0001", "SUCCESS").await;
+    until(&client, &[("feiqian_ledger_check_ok", 1.0)]).await;
+    let config = &house.demo.gateway.config;
+    let books = rusqlite::Connection::open(config.path(&config.store.path)).unwrap();
+    books.busy_timeout(Duration::from_secs(10)).unwrap();
+    let changed = books.execute("UPDATE balance SET credit_minor = credit_minor + 1", []).unwrap();
+    assert!(changed > 0);
+    drop(books);
+    // The worker looks when it starts, and then from time to time.
+    let often = ("ledger_check_every_s = 3600", "ledger_check_every_s = 1");
+    let house = house.restart(often.0, often.1).await;
+    let client = Client { base_url: house.demo.base_url.clone(), ..client };
+    until(&client, &[("feiqian_ledger_check_ok", 0.0)]).await;
+}
