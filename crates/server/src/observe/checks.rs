@@ -7,12 +7,15 @@ use app::{IntentKind, Store};
 use seal::Certificate;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// How often certificates are looked at.
 const CERTIFICATES_EVERY: Duration = Duration::from_secs(600);
 /// How often measured times are folded into their histograms.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// Findings that are logged of one check of the books; the command shows all.
+const SHOWN: usize = 20;
 
 /// Sleeps; false if the process stops meanwhile.
 async fn pause(stop: &mut watch::Receiver<bool>, how_long: Duration) -> bool {
@@ -69,27 +72,42 @@ fn name_of(kind: IntentKind) -> &'static str {
 /// Recomputes the books, at once and then every `every`.
 pub async fn books(gateway: Arc<Gateway>, every: Duration, mut stop: watch::Receiver<bool>) {
     loop {
-        check_books(&gateway).await;
+        let mut stopping = stop.clone();
+        tokio::select! {
+            () = check_books(&gateway) => {}
+            // A check that is under way only reads, and is left behind.
+            _ = stopping.wait_for(|it| *it) => return,
+        }
         if !pause(&mut stop, every).await {
             return;
         }
     }
 }
 
-async fn check_books(gateway: &Arc<Gateway>) {
+async fn check_books(gateway: &Gateway) {
     let (store, runtime) = (gateway.store().clone(), tokio::runtime::Handle::current());
-    // It reads everything there is, and must not hold up the threads that answer merchants.
-    let audit = move || runtime.block_on(app::audit(&store, |_| {}));
-    match tokio::task::spawn_blocking(audit).await {
+    let (answer, answered) = oneshot::channel();
+    let audit = move || {
+        // Nobody may be waiting any more.
+        answer.send(runtime.block_on(app::audit(&store, |_| {}))).ok();
+    };
+    // It reads everything there is, and must hold up neither the threads that answer merchants nor
+    // the end of the process, which waits for all threads of the runtime.
+    if let Err(error) = std::thread::Builder::new().name("audit".into()).spawn(audit) {
+        tracing::error!(%error, "the books could not be checked");
+        return;
+    }
+    match answered.await {
         Ok(Ok(report)) => {
-            for finding in &report.findings {
-                tracing::error!(finding, "the books are wrong");
+            let all = report.findings.len();
+            for finding in report.findings.iter().take(SHOWN) {
+                tracing::error!(finding, all, "the books are wrong; see `feiqian ledger check`");
             }
             let at_s = clock::wall().ms() as f64 / 1000.0;
             gateway.observe.metrics.ledger_checked(report.findings.is_empty(), at_s);
         }
         Ok(Err(error)) => tracing::error!(%error, "the books could not be checked"),
-        Err(error) => tracing::error!(%error, "the check of the books broke off"),
+        Err(_) => tracing::error!("the check of the books broke off"),
     }
 }
 

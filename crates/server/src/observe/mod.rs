@@ -93,7 +93,10 @@ pub async fn start(
         tasks.push(tokio::spawn(checks::books(gateway.clone(), every, stop.clone())));
     }
     if let Some(address) = gateway.config.server.admin_listen {
-        let listener = TcpListener::bind(address).await?;
+        let listener = TcpListener::bind(address).await.map_err(|error| {
+            let what = format!("server.admin_listen {address} cannot be used ({error}); change it");
+            std::io::Error::new(error.kind(), what)
+        })?;
         tracing::info!(listen = %listener.local_addr()?, "operators are answered");
         let router = admin::alone(gateway.clone());
         let serving = serve::serve(listener, router, gateway.clone(), stop.clone());
