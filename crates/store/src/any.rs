@@ -1,6 +1,7 @@
 //! Either engine, chosen by configuration.
 
 use crate::database::{Database, Front};
+use crate::figures::Figures;
 use crate::postgres::{PostgresFront, PostgresUrl};
 use crate::query::Query;
 use crate::rows::Prepared;
@@ -32,6 +33,13 @@ impl Database<AnyFront> {
 }
 
 impl Front for AnyFront {
+    fn figures(&self) -> Figures {
+        match self {
+            AnyFront::Sqlite(it) => it.figures(),
+            AnyFront::Postgres(it) => it.figures(),
+        }
+    }
+
     async fn commit(&self, commit: Prepared) -> Result<(), CommitError> {
         match self {
             AnyFront::Sqlite(it) => it.commit(commit).await,

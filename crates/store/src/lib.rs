@@ -8,6 +8,7 @@
 mod any;
 mod batch;
 mod database;
+mod figures;
 mod migrations;
 mod postgres;
 mod query;
@@ -16,13 +17,12 @@ mod sqlite;
 
 pub use any::{Address, AnyFront};
 pub use database::{Database, Front};
+pub use figures::Figures;
 pub use migrations::{MigrationError, VERSION};
-pub use postgres::{PostgresError, PostgresFront, PostgresUrl};
+pub use postgres::{POSTGRES_WRITERS, PostgresError, PostgresFront, PostgresUrl};
 pub use query::Query;
 pub use rows::Prepared;
-pub use sqlite::{
-    Checkpointer, Engine, Figures, MemoryFront, OpenError, ThreadFront, migrate, open_writer,
-};
+pub use sqlite::{Checkpointer, Engine, MemoryFront, OpenError, ThreadFront, migrate, open_writer};
 
 /// A durable store in a file.
 pub type SqliteStore = Database<ThreadFront>;

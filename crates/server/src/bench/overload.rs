@@ -3,6 +3,7 @@
 //! answered or not, and each is timed from when it was due.
 
 use super::disk::Workplace;
+use super::engine::Engine;
 use super::order::House;
 use super::report::{BenchReport, Latencies, rounded};
 use super::wire::{Connection, RsaLimit, Signed};
@@ -42,10 +43,15 @@ impl Step {
     }
 }
 
-pub async fn run(args: &BenchArgs, place: &Workplace) -> Result<BenchReport, Fault> {
+pub async fn run(
+    args: &BenchArgs,
+    place: &Workplace,
+    engine: &Engine,
+) -> Result<BenchReport, Fault> {
     let clients = args.clients.unwrap_or(64);
     // Protection as it comes, but for the rates: all load is one merchant's from one address.
-    let house = House::start(place, "overload", LimitsConfig::default().without_rates()).await?;
+    let house =
+        House::start(place, engine, "overload", LimitsConfig::default().without_rates()).await?;
     let seconds = Duration::from_secs(args.seconds).div_f64(STEPS.len() as f64).min(MOST);
     let progress = Progress::new("overload", args.seconds);
     let mut rsa = RsaLimit::default();
@@ -99,7 +105,7 @@ pub async fn run(args: &BenchArgs, place: &Workplace) -> Result<BenchReport, Fau
     more.insert("answers_verified".into(), json!(verified));
     Ok(BenchReport {
         scenario: "overload",
-        store: "sqlite",
+        store: engine.name(),
         seconds: took.as_secs_f64(),
         clients,
         throughput_per_s: last.rate(&last.accepted),
