@@ -128,7 +128,7 @@ async fn show(
 ) -> Response {
     let ip = client_ip(&gateway, &request);
     let payer = payer(query, request.headers().clone(), ip);
-    let _permit = match gateway.limits.enter().await {
+    let _permit = match gateway.limits.enter_page().await {
         Ok(permit) => permit,
         Err(refused) => return refuse(refused, language(&payer.headers)),
     };
@@ -143,7 +143,7 @@ async fn choose(
 ) -> Response {
     let ip = client_ip(&gateway, &request);
     let payer = payer(query, request.headers().clone(), ip);
-    let _permit = match gateway.limits.enter().await {
+    let _permit = match gateway.limits.enter_page().await {
         Ok(permit) => permit,
         Err(refused) => return refuse(refused, language(&payer.headers)),
     };

@@ -34,6 +34,8 @@ struct Step {
     took: Duration,
     accepted: Latencies,
     refused: Latencies,
+    /// Accepted ones from when they were really sent: a generator that lags is not the server.
+    from_sent: Latencies,
     sample: Vec<(String, Vec<u8>)>,
 }
 
@@ -91,6 +93,8 @@ pub async fn run(
             "refused_per_s": rounded(refused, 0),
             "p50_ms": rounded(step.accepted.quantile_ms(0.5), 2),
             "p99_ms": rounded(step.accepted.quantile_ms(0.99), 2),
+            "from_sent_p50_ms": rounded(step.from_sent.quantile_ms(0.5), 2),
+            "from_sent_p99_ms": rounded(step.from_sent.quantile_ms(0.99), 2),
             "refused_p99_ms": rounded(step.refused.quantile_ms(0.99), 2),
             "queue_p50_ms": rounded(queue.quantile_ms(0.5), 2),
             "queue_p99_ms": rounded(queue.quantile_ms(0.99), 2),
@@ -188,11 +192,13 @@ async fn send(
                     None => Instant::now(),
                 };
                 tokio::time::sleep_until(due.into()).await;
+                let sent = Instant::now();
                 let status = connection.ask(&request.bytes).await?;
                 let mut step = step.lock().unwrap_or_else(PoisonError::into_inner);
                 match status {
                     200 => {
                         step.accepted.record(due.elapsed());
+                        step.from_sent.record(sent.elapsed());
                         if index.is_multiple_of(SAMPLE) {
                             let answer = connection.answer().to_vec();
                             step.sample.push((request.order_no.clone(), answer));
