@@ -50,7 +50,7 @@ enum Command {
     #[command(subcommand)]
     Config(configuration::ConfigCommand),
     /// Bring the database up to date
-    Migrate(Place),
+    Migrate(MigrateArgs),
     /// Look into the books
     #[command(subcommand)]
     Ledger(LedgerCommand),
@@ -87,6 +87,21 @@ impl Place {
     async fn store(&self) -> Result<AnyStore, Fault> {
         Ok(open_store(&self.config()?).await?)
     }
+}
+
+#[derive(Debug, Args)]
+struct MigrateArgs {
+    #[command(flatten)]
+    place: Place,
+    /// Also spread the tables over the machines of a cluster, by merchant
+    #[arg(long, value_enum)]
+    distribute: Option<Distribution>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Distribution {
+    /// The PostgreSQL extension Citus
+    Citus,
 }
 
 #[derive(Debug, Args)]
@@ -291,7 +306,7 @@ pub async fn run(cli: Cli) -> Result<(), Fault> {
         Command::Init(args) => init(args).await,
         Command::Merchant(command) => merchant(command).await,
         Command::Config(command) => configuration::run(command),
-        Command::Migrate(place) => migrate(&place).await,
+        Command::Migrate(args) => migrate(args).await,
         Command::Ledger(command) => ledger(command).await,
         Command::Notification(command) => notification(command).await,
         Command::Held(command) => held(command).await,
@@ -443,9 +458,18 @@ async fn merchant(command: MerchantCommand) -> Result<(), Fault> {
     Ok(())
 }
 
-async fn migrate(place: &Place) -> Result<(), Fault> {
-    place.store().await?;
+async fn migrate(args: MigrateArgs) -> Result<(), Fault> {
+    let config = args.place.config()?;
+    open_store(&config).await?;
     say!("The database is at schema {}.", store::VERSION);
+    if let Some(Distribution::Citus) = args.distribute {
+        let url = config.store.url.as_deref();
+        let url =
+            url.ok_or("a file cannot be distributed; set store.url to a PostgreSQL database")?;
+        let tables = store::distribute(&store::PostgresUrl::parse(url)?).await?;
+        say!("Distributed by merchant now: {}.", tables.join(", "));
+        say!("Restart all processes of this installation.");
+    }
     Ok(())
 }
 

@@ -33,6 +33,13 @@ impl Database<AnyFront> {
 }
 
 impl Front for AnyFront {
+    fn is_distributed(&self) -> bool {
+        match self {
+            AnyFront::Sqlite(it) => it.is_distributed(),
+            AnyFront::Postgres(it) => it.is_distributed(),
+        }
+    }
+
     fn figures(&self) -> Figures {
         match self {
             AnyFront::Sqlite(it) => it.figures(),

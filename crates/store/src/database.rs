@@ -19,6 +19,12 @@ type Reply<T> = Result<T, StoreError>;
 pub trait Front: Send + Sync + 'static {
     fn figures(&self) -> Figures;
 
+    /// Whether the tables lie on several machines, by merchant: then a statement that changes
+    /// something names its merchant.
+    fn is_distributed(&self) -> bool {
+        false
+    }
+
     fn commit(&self, commit: Prepared) -> impl Future<Output = Result<(), CommitError>> + Send;
 
     fn read<T: Send + 'static>(
@@ -193,6 +199,12 @@ impl<F: Front> Store for Database<F> {
     }
 
     async fn claim(&self, node: &Node, now: Timestamp, limit: u32) -> Reply<Vec<Intent>> {
+        if self.front.is_distributed() {
+            let free = self.front.read(query::claimable(node, now, limit)).await?;
+            let one = |it: &Intent| self.front.change(query::claim_one(node, it));
+            let claims = futures::future::try_join_all(free.iter().map(one)).await?;
+            return Ok(claims.into_iter().flatten().collect());
+        }
         let mut claimed = self.front.change(query::claim(node, now, limit)).await?;
         claimed.sort_by_key(|it| it.due);
         Ok(claimed)

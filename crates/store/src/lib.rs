@@ -19,7 +19,9 @@ pub use any::{Address, AnyFront};
 pub use database::{Database, Front};
 pub use figures::Figures;
 pub use migrations::{MigrationError, VERSION};
-pub use postgres::{POSTGRES_WRITERS, PostgresError, PostgresFront, PostgresUrl};
+pub use postgres::{
+    DistributeError, POSTGRES_WRITERS, PostgresError, PostgresFront, PostgresUrl, distribute,
+};
 pub use query::Query;
 pub use rows::Prepared;
 pub use sqlite::{Checkpointer, Engine, MemoryFront, OpenError, ThreadFront, migrate, open_writer};

@@ -150,3 +150,39 @@ pub enum MigrationError {
     #[error("the schema could not be brought up to date: {0}")]
     Database(String),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tables that every machine has whole, and what is looked through across merchants.
+    const WHOLE: [&str; 6] = [
+        "CREATE TABLE merchant ",
+        "CREATE TABLE node ",
+        "CREATE INDEX intent_due ",
+        "INSERT INTO balance ",
+        "DROP TABLE ",
+        // Version 1 had it, version 2 replaces it.
+        "CREATE TABLE balance (\n    account ",
+    ];
+
+    /// The tables can be distributed by merchant: each key begins with it.
+    #[test]
+    fn every_key_begins_with_the_merchant() {
+        let statements = STEPS.iter().flat_map(|it| it.sql.split(';')).map(str::trim);
+        let mut keys = 0;
+        for statement in statements.filter(|it| !it.is_empty()) {
+            if WHOLE.iter().any(|it| statement.starts_with(it)) {
+                continue;
+            }
+            let keyed = match statement.find("PRIMARY KEY (") {
+                Some(at) => statement[at..].starts_with("PRIMARY KEY (merchant"),
+                None if statement.contains(" INDEX ") => statement.contains(" (merchant"),
+                None => !statement.contains("PRIMARY KEY") && !statement.contains("UNIQUE"),
+            };
+            assert!(keyed, "{statement}");
+            keys += u32::from(statement.contains("(merchant"));
+        }
+        assert!(keys > 10, "{keys}");
+    }
+}

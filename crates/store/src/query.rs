@@ -278,6 +278,31 @@ pub(crate) fn claim(node: &Node, now: Timestamp, limit: u32) -> Query<Intent> {
     query(sql, [text(&node.holder), at(now), most(limit)], read_intent)
 }
 
+/// What [`claim`] would take, looked up only: on several machines nothing is locked across them.
+pub(crate) fn claimable(node: &Node, now: Timestamp, limit: u32) -> Query<Intent> {
+    let sql = "SELECT merchant, kind, subject, due_ms, tries, holder FROM intent AS it \
+               WHERE due_ms <= ?2 AND (holder IS NULL OR (holder <> ?1 AND NOT EXISTS \
+               (SELECT 1 FROM node WHERE node.holder = it.holder AND node.alive_ms > {now_ms}))) \
+               ORDER BY due_ms LIMIT ?3";
+    query(sql, [text(&node.holder), at(now), most(limit)], read_intent)
+}
+
+/// Takes one intent, if it is held by whom it was held by when it was looked up.
+pub(crate) fn claim_one(node: &Node, it: &Intent) -> Query<Intent> {
+    let sql = "UPDATE intent SET holder = ?1 WHERE merchant = ?2 AND kind = ?3 AND subject = ?4 \
+               AND due_ms = ?5 AND COALESCE(holder, '') = ?6 \
+               RETURNING merchant, kind, subject, due_ms, tries, holder";
+    let key = [
+        text(&node.holder),
+        text(it.merchant.as_str()),
+        text(it.kind.word()),
+        text(it.subject.as_str()),
+        at(it.due),
+        text(it.holder.as_deref().unwrap_or("")),
+    ];
+    query(sql, key, read_intent)
+}
+
 pub(crate) fn claimed(node: &Node, now: Timestamp) -> Query<Intent> {
     let sql = "SELECT merchant, kind, subject, due_ms, tries, holder FROM intent \
                WHERE due_ms <= ?2 AND holder = ?1 ORDER BY due_ms";
@@ -418,4 +443,47 @@ pub(crate) fn postings_between(
 ) -> Query<JournalRow> {
     let sql = postings!("merchant = ?1 AND at_ms >= ?2 AND at_ms < ?3 ORDER BY journal, line");
     query(sql, [text(merchant.as_str()), at(from), at(until)], read_posting).long()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kernel::{SerialGenerator, SerialKind, Zone};
+
+    /// What a request or an intent reads lies with its merchant. What is left goes through all of
+    /// them: audits, claims, figures for operators.
+    #[test]
+    fn every_hot_statement_filters_by_its_merchant() {
+        let merchant = MerchantId::parse("1900000109").unwrap();
+        let now = Timestamp::from_ms(1_800_000_000_000);
+        let serial = SerialGenerator::new(0, Zone::shanghai()).next(now, SerialKind::Payment);
+        let kind = ledger::AccountKind::MerchantPending;
+        let account = Account::merchant(&merchant, kind, kernel::Currency::Cny);
+        let node = Node { number: 1, holder: "x".into() };
+        let (kind, subject, holder) = (IntentKind::Heal, serial, None);
+        let intent =
+            Intent { merchant: merchant.clone(), kind, subject, due: now, tries: 0, holder };
+        let hot = [
+            payment(&merchant, serial).sql,
+            payment_by_order(&merchant, "T1").sql,
+            paid_between(&merchant, now, now).sql,
+            refund(&merchant, serial).sql,
+            refund_by_no(&merchant, "R1").sql,
+            refunds_of(&merchant, serial).sql,
+            refunds_between(&merchant, now, now).sql,
+            notification(&merchant, serial).sql,
+            notifications(&merchant, None, None, 1).sql,
+            tries_of(&merchant, serial).sql,
+            postings_of(&merchant, serial).sql,
+            postings_between(&merchant, now, now).sql,
+            balance(&account).sql,
+            claim_one(&node, &intent).sql,
+        ];
+        for sql in hot {
+            let (_, filter) = sql.split_once("WHERE ").unwrap();
+            assert!(filter.starts_with("merchant = ?"), "{sql}");
+        }
+        // A merchant itself is on every machine.
+        assert!(super::merchant(&merchant).sql.contains("WHERE id = ?1"));
+    }
 }

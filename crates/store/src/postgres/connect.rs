@@ -42,6 +42,7 @@ pub(crate) fn told(error: &tokio_postgres::Error) -> String {
 #[derive(Clone)]
 pub struct PostgresUrl {
     pub(crate) config: Config,
+    pub(crate) by_merchant: bool,
 }
 
 impl fmt::Debug for PostgresUrl {
@@ -79,7 +80,13 @@ impl PostgresUrl {
         }
         // Of several hosts the one that writes.
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        Ok(PostgresUrl { config })
+        Ok(PostgresUrl { config, by_merchant: false })
+    }
+
+    /// Transactions of one merchant each, as on a database that is distributed by merchant: for
+    /// trying that out where it is not.
+    pub fn by_merchant(self) -> PostgresUrl {
+        PostgresUrl { by_merchant: true, ..self }
     }
 }
 

@@ -108,19 +108,19 @@ fn lock_versions(table: Table) -> &'static str {
         Table::Payment => {
             "SELECT it.merchant, it.serial, it.version FROM payment AS it \
              JOIN UNNEST($1::TEXT[], $2::TEXT[]) AS n (merchant, key) \
-             ON it.merchant = n.merchant AND it.serial = n.key \
+             ON it.merchant = n.merchant AND it.serial = n.key{of_one} \
              ORDER BY it.merchant, it.serial FOR UPDATE OF it"
         }
         Table::Refund => {
             "SELECT it.merchant, it.serial, it.version FROM refund AS it \
              JOIN UNNEST($1::TEXT[], $2::TEXT[]) AS n (merchant, key) \
-             ON it.merchant = n.merchant AND it.serial = n.key \
+             ON it.merchant = n.merchant AND it.serial = n.key{of_one} \
              ORDER BY it.merchant, it.serial FOR UPDATE OF it"
         }
         Table::Notification => {
             "SELECT it.merchant, it.id, it.version FROM notification AS it \
              JOIN UNNEST($1::TEXT[], $2::TEXT[]) AS n (merchant, key) \
-             ON it.merchant = n.merchant AND it.id = n.key \
+             ON it.merchant = n.merchant AND it.id = n.key{of_one} \
              ORDER BY it.merchant, it.id FOR UPDATE OF it"
         }
     }
@@ -131,25 +131,25 @@ fn find_numbers(table: Table) -> &'static str {
         Table::Payment | Table::Merchant | Table::Notification => {
             "SELECT it.merchant, it.order_no, it.version FROM payment AS it \
              JOIN UNNEST($1::TEXT[], $2::TEXT[]) AS n (merchant, number) \
-             ON it.merchant = n.merchant AND it.order_no = n.number"
+             ON it.merchant = n.merchant AND it.order_no = n.number{of_one}"
         }
         Table::Refund => {
             "SELECT it.merchant, it.refund_no, it.version FROM refund AS it \
              JOIN UNNEST($1::TEXT[], $2::TEXT[]) AS n (merchant, number) \
-             ON it.merchant = n.merchant AND it.refund_no = n.number"
+             ON it.merchant = n.merchant AND it.refund_no = n.number{of_one}"
         }
     }
 }
 
 const LOCK_INTENTS: &str = "SELECT it.merchant, it.kind, it.subject, it.due_ms, it.tries, it.holder \
      FROM intent AS it JOIN UNNEST($1::TEXT[], $2::TEXT[], $3::TEXT[]) AS n (merchant, kind, \
-     subject) ON it.merchant = n.merchant AND it.kind = n.kind AND it.subject = n.subject \
+     subject) ON it.merchant = n.merchant AND it.kind = n.kind AND it.subject = n.subject{of_one} \
      ORDER BY it.merchant, it.kind, it.subject FOR UPDATE OF it";
 
 const LOCK_BALANCES: &str = "SELECT it.merchant, it.account, it.stripe, it.debit_minor, \
      it.credit_minor FROM balance AS it JOIN UNNEST($1::TEXT[], $2::TEXT[], $3::BIGINT[]) \
      AS n (merchant, account, stripe) ON it.merchant = n.merchant AND it.account = n.account \
-     AND (n.stripe < 0 OR it.stripe = n.stripe) \
+     AND (n.stripe < 0 OR it.stripe = n.stripe){of_one} \
      ORDER BY it.merchant, it.account, it.stripe FOR UPDATE OF it";
 
 #[derive(Clone, Copy)]

@@ -1,6 +1,7 @@
 //! Ways to PostgreSQL: writers for commits, a pool for everything else.
 
 use super::connect::{PostgresError, PostgresUrl, SESSION, tls, told};
+use super::distribute::is_distributed;
 use super::migrate::migrate;
 use super::writer::{Waiting, Writer};
 use crate::database::{Database, Front};
@@ -29,6 +30,7 @@ const WAIT: Duration = Duration::from_secs(5);
 pub struct PostgresFront {
     queues: Vec<mpsc::Sender<Waiting>>,
     pool: Pool,
+    distributed: bool,
     done: Arc<Done>,
 }
 
@@ -43,6 +45,7 @@ impl PostgresFront {
     pub(crate) async fn open(url: &PostgresUrl) -> Result<PostgresFront, MigrationError> {
         let tls = tls(url).map_err(MigrationError::from)?;
         migrate(url, &tls).await?;
+        let distributed = url.by_merchant || is_distributed(url, &tls).await?;
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = Manager::from_config(url.config.clone(), tls.clone(), recycling);
         let prepare = Hook::async_fn(|client: &mut deadpool_postgres::ClientWrapper, _| {
@@ -60,10 +63,12 @@ impl PostgresFront {
         let mut queues = Vec::with_capacity(WRITERS);
         for _ in 0..WRITERS {
             let (queue, waiting) = mpsc::channel(QUEUE);
-            tokio::spawn(Writer::new(url.clone(), tls.clone(), done.clone()).run(waiting));
+            tokio::spawn(
+                Writer::new(url.clone(), tls.clone(), distributed, done.clone()).run(waiting),
+            );
             queues.push(queue);
         }
-        Ok(PostgresFront { queues, pool, done })
+        Ok(PostgresFront { queues, pool, distributed, done })
     }
 
     async fn ask<T>(&self, query: &Query<T>) -> Result<Vec<T>, Ask> {
@@ -114,6 +119,10 @@ fn dialect(sql: &'static str) -> String {
 }
 
 impl Front for PostgresFront {
+    fn is_distributed(&self) -> bool {
+        self.distributed
+    }
+
     fn figures(&self) -> Figures {
         self.done.figures()
     }

@@ -5,10 +5,12 @@
 //! a cluster answers, as long as it is the one that writes.
 
 mod connect;
+mod distribute;
 mod facts;
 mod front;
 mod migrate;
 mod writer;
 
 pub use connect::{PostgresError, PostgresUrl};
+pub use distribute::{DistributeError, distribute};
 pub use front::{PostgresFront, WRITERS as POSTGRES_WRITERS};

@@ -32,11 +32,14 @@ const WRITTEN_WITHIN: Duration = Duration::from_secs(15);
 /// How often a batch that the server undid for the sake of another is tried again.
 const AGAIN: u32 = 8;
 
-/// One statement and its values: arrays, a value for each row.
+/// One statement and its values: arrays, a value for each row. `{of_one}` stands where a statement
+/// that concerns one merchant only says so, for a database that is distributed by merchant.
 pub(crate) struct Op<'b> {
     sql: &'static str,
     values: Vec<Box<dyn ToSql + Sync + Send + 'b>>,
 }
+
+const OF_ONE: &str = "{of_one}";
 
 impl<'b> Op<'b> {
     pub fn new(sql: &'static str) -> Op<'b> {
@@ -112,6 +115,9 @@ struct Open {
 }
 
 pub(crate) struct Writer {
+    /// The tables are distributed by merchant: a transaction takes commits of one merchant and so
+    /// stays on one machine.
+    distributed: bool,
     url: PostgresUrl,
     tls: MakeRustlsConnect,
     open: Option<Open>,
@@ -127,13 +133,22 @@ const BY_KEY: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; \
                       SET enable_mergejoin = off; SET plan_cache_mode = force_generic_plan";
 
 impl Writer {
-    pub fn new(url: PostgresUrl, tls: MakeRustlsConnect, done: Arc<Done>) -> Writer {
-        Writer { url, tls, open: None, done }
+    pub fn new(
+        url: PostgresUrl,
+        tls: MakeRustlsConnect,
+        distributed: bool,
+        done: Arc<Done>,
+    ) -> Writer {
+        Writer { distributed, url, tls, open: None, done }
     }
 
     pub async fn run(mut self, mut waiting: mpsc::Receiver<Waiting>) {
         let mut batch = Vec::with_capacity(BATCH);
         while waiting.recv_many(&mut batch, BATCH).await > 0 {
+            if self.distributed {
+                // Stable: a merchant's commits stay in their order.
+                batch.sort_by(|a, b| a.commit.merchant().cmp(b.commit.merchant()));
+            }
             let (commits, answers): (Vec<_>, Vec<_>) =
                 batch.drain(..).map(|it| (it.commit, it.answer)).unzip();
             let results = self.apply(&commits).await;
@@ -148,7 +163,10 @@ impl Writer {
     /// Applies commits in order. Answers in the same order.
     async fn apply(&mut self, batch: &[Prepared]) -> Vec<Result<(), CommitError>> {
         let mut answers = Vec::with_capacity(batch.len());
-        let mut parts = vec![batch];
+        let mut parts = match self.distributed {
+            true => batch.chunk_by(|a, b| a.merchant() == b.merchant()).rev().collect(),
+            false => vec![batch],
+        };
         while let Some(part) = parts.pop() {
             match self.together(part).await {
                 Ok(list) => answers.extend(list),
@@ -215,7 +233,8 @@ impl Writer {
                 .map_err(|error| Failure::Gone(error.to_string()))?,
         };
         let open = self.open.insert(open);
-        let gathered = tokio::time::timeout(FACTS_WITHIN, open.facts(batch, look)).await;
+        let one = batch.first().filter(|_| self.distributed).map(Prepared::merchant);
+        let gathered = tokio::time::timeout(FACTS_WITHIN, open.facts(batch, look, one)).await;
         let gathered = gathered.unwrap_or_else(|_| {
             Err(Failure::Gone(format!("no answer within {} s", FACTS_WITHIN.as_secs())))
         });
@@ -232,7 +251,7 @@ impl Writer {
             open.roll_back().await;
             return Ok(outcome.answers);
         }
-        let written = tokio::time::timeout(WRITTEN_WITHIN, open.write(&ops)).await;
+        let written = tokio::time::timeout(WRITTEN_WITHIN, open.write(&ops, one)).await;
         written.unwrap_or_else(|_| {
             Err(Failure::Unknown(format!("no answer within {} s", WRITTEN_WITHIN.as_secs())))
         })?;
@@ -249,10 +268,18 @@ impl Open {
         Ok(Open { session, statements: HashMap::new(), stripe })
     }
 
-    async fn prepare(&mut self, ops: impl Iterator<Item = &'static str>) -> Result<(), Failure> {
-        for sql in ops {
+    async fn prepare<'o, 'b: 'o>(
+        &mut self,
+        ops: impl Iterator<Item = &'o Op<'b>>,
+        of_one: bool,
+    ) -> Result<(), Failure> {
+        for Op { sql, values } in ops {
             if !self.statements.contains_key(sql) {
-                let prepared = self.session.client.prepare(sql).await;
+                let of_one = match of_one {
+                    true => format!(" AND it.merchant = ${}", values.len() + 1),
+                    false => String::new(),
+                };
+                let prepared = self.session.client.prepare(&sql.replace(OF_ONE, &of_one)).await;
                 self.statements.insert(sql, prepared.map_err(|error| Failure::told(&error))?);
             }
         }
@@ -260,13 +287,18 @@ impl Open {
     }
 
     /// Begins, locks and reads, in one trip.
-    async fn facts(&mut self, batch: &[Prepared], look: bool) -> Result<Known, Failure> {
+    async fn facts(
+        &mut self,
+        batch: &[Prepared],
+        look: bool,
+        one: Option<&str>,
+    ) -> Result<Known, Failure> {
         let needs = Needs::of(batch, look);
         let asks = needs.asks(self.stripe);
-        self.prepare(asks.iter().map(|it| it.1.sql)).await?;
+        self.prepare(asks.iter().map(|it| &it.1), one.is_some()).await?;
         let client = &self.session.client;
         let begin = client.batch_execute("BEGIN");
-        let queries = join_all(asks.iter().map(|it| self.query(&it.1)));
+        let queries = join_all(asks.iter().map(|it| self.query(&it.1, one.as_ref())));
         let (begun, answers) = futures::join!(begin, queries);
         begun.map_err(|error| Failure::told(&error))?;
         let mut known = Known::new(look);
@@ -278,14 +310,14 @@ impl Open {
     }
 
     /// Writes and commits, in one trip. If a statement fails, the commit at the end undoes all.
-    async fn write(&mut self, ops: &[Op<'_>]) -> Result<(), Failure> {
-        if let Err(failure) = self.prepare(ops.iter().map(|it| it.sql)).await {
+    async fn write(&mut self, ops: &[Op<'_>], one: Option<&str>) -> Result<(), Failure> {
+        if let Err(failure) = self.prepare(ops.iter(), one.is_some()).await {
             self.roll_back().await;
             return Err(failure);
         }
         self.session.unconfirmed.store(false, Ordering::SeqCst);
         let client = &self.session.client;
-        let statements = join_all(ops.iter().map(|it| self.query(it)));
+        let statements = join_all(ops.iter().map(|it| self.query(it, one.as_ref())));
         let (answers, committed) = futures::join!(statements, client.batch_execute("COMMIT"));
         for answer in answers {
             if let Err(error) = answer {
@@ -302,9 +334,16 @@ impl Open {
         }
     }
 
-    async fn query(&self, op: &Op<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
-        let values: Vec<&(dyn ToSql + Sync)> =
+    async fn query(
+        &self,
+        op: &Op<'_>,
+        one: Option<&&str>,
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let mut values: Vec<&(dyn ToSql + Sync)> =
             op.values.iter().map(|it| &**it as &(dyn ToSql + Sync)).collect();
+        if let Some(one) = one.filter(|_| op.sql.contains(OF_ONE)) {
+            values.push(one);
+        }
         self.session.client.query(&self.statements[op.sql], &values).await
     }
 
@@ -371,7 +410,7 @@ fn write_payments<'b>(ops: &mut Vec<Op<'b>>, outcome: &Outcome<'b>) {
                   paid_ms = n.paid_ms, doubt_ms = n.doubt_ms, body = n.body FROM \
                   UNNEST($1::TEXT[], $2::TEXT[], $3::BIGINT[], $4::TEXT[], $5::BIGINT[], \
                   $6::BIGINT[], $7::TEXT[]) AS n (merchant, serial, version, state, paid_ms, \
-                  doubt_ms, body) WHERE it.merchant = n.merchant AND it.serial = n.serial";
+                  doubt_ms, body) WHERE it.merchant = n.merchant AND it.serial = n.serial{of_one}";
     for (sql, rows, is_new) in [(insert, new, true), (update, changed, false)] {
         if rows.is_empty() {
             continue;
@@ -404,7 +443,7 @@ fn write_refunds<'b>(ops: &mut Vec<Op<'b>>, outcome: &Outcome<'b>) {
     let update = "UPDATE refund AS it SET version = n.version, state = n.state, body = n.body \
                   FROM UNNEST($1::TEXT[], $2::TEXT[], $3::BIGINT[], $4::TEXT[], $5::TEXT[]) \
                   AS n (merchant, serial, version, state, body) \
-                  WHERE it.merchant = n.merchant AND it.serial = n.serial";
+                  WHERE it.merchant = n.merchant AND it.serial = n.serial{of_one}";
     for (sql, rows, is_new) in [(insert, new, true), (update, changed, false)] {
         if rows.is_empty() {
             continue;
@@ -434,7 +473,7 @@ fn write_notifications<'b>(ops: &mut Vec<Op<'b>>, outcome: &Outcome<'b>) {
     let update = "UPDATE notification AS it SET version = n.version, state = n.state, \
                   body = n.body FROM UNNEST($1::TEXT[], $2::TEXT[], $3::BIGINT[], $4::TEXT[], \
                   $5::TEXT[]) AS n (merchant, id, version, state, body) \
-                  WHERE it.merchant = n.merchant AND it.id = n.id";
+                  WHERE it.merchant = n.merchant AND it.id = n.id{of_one}";
     for (sql, rows, is_new) in [(insert, new, true), (update, changed, false)] {
         if rows.is_empty() {
             continue;
@@ -535,7 +574,7 @@ fn write_intents<'b>(ops: &mut Vec<Op<'b>>, outcome: &Outcome<'b>) {
     if !gone.is_empty() {
         let sql = "DELETE FROM intent AS it USING UNNEST($1::TEXT[], $2::TEXT[], $3::TEXT[]) \
                    AS n (merchant, kind, subject) WHERE it.merchant = n.merchant \
-                   AND it.kind = n.kind AND it.subject = n.subject";
+                   AND it.kind = n.kind AND it.subject = n.subject{of_one}";
         let op = Op::new(sql)
             .with(column!(gone, |it| it.key.0))
             .with(column!(gone, |it| it.key.1))

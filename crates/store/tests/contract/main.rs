@@ -57,9 +57,17 @@ fn run<T>(work: impl Future<Output = T>) -> T {
 static POSTGRES: LazyLock<PostgresServer> = LazyLock::new(PostgresServer::quick);
 
 fn postgres(_: &Folder, _: u32) -> PostgresStore {
+    run(PostgresStore::open(&postgres_url())).unwrap()
+}
+
+/// As on a database that is distributed by merchant.
+fn by_merchant(_: &Folder, _: u32) -> PostgresStore {
+    run(PostgresStore::open(&postgres_url().by_merchant())).unwrap()
+}
+
+fn postgres_url() -> PostgresUrl {
     let database = format!("test_{}", FOLDERS.fetch_add(1, Ordering::Relaxed));
-    let url = PostgresUrl::parse(&POSTGRES.create(&database)).unwrap();
-    run(PostgresStore::open(&url)).unwrap()
+    PostgresUrl::parse(&POSTGRES.create(&database)).unwrap()
 }
 
 /// Gives fresh, empty stores, each with a number of its own.
@@ -107,3 +115,4 @@ suite!(sqlite_file: |folder, number| {
 });
 suite!(sqlite_memory: |_, _| store::MemoryStore::in_memory().unwrap());
 suite!(postgres: crate::postgres);
+suite!(postgres_by_merchant: crate::by_merchant);
