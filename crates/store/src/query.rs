@@ -267,13 +267,16 @@ pub(crate) fn due(now: Timestamp, limit: u32) -> Query<Intent> {
     query(sql, [at(now), most(limit)], read_intent)
 }
 
-/// Rows that the node holds already are left alone: each poll would write them again.
+/// Rows that the node holds already are left alone: each poll would write them again. Materialized:
+/// a planner that asked twice for rows to pass over would get others the second time.
 pub(crate) fn claim(node: &Node, now: Timestamp, limit: u32) -> Query<Intent> {
-    let sql = "UPDATE intent SET holder = ?1 WHERE (merchant, kind, subject) IN ( \
+    let sql = "WITH free AS MATERIALIZED ( \
                SELECT merchant, kind, subject FROM intent AS it WHERE due_ms <= ?2 \
                AND (holder IS NULL OR (holder <> ?1 AND NOT EXISTS (SELECT 1 FROM node \
                WHERE node.holder = it.holder AND node.alive_ms > {now_ms}))) \
                ORDER BY due_ms LIMIT ?3{skip_locked}) \
+               UPDATE intent SET holder = ?1 WHERE (merchant, kind, subject) IN ( \
+               SELECT merchant, kind, subject FROM free) \
                RETURNING merchant, kind, subject, due_ms, tries, holder";
     query(sql, [text(&node.holder), at(now), most(limit)], read_intent)
 }
@@ -392,7 +395,8 @@ fn read_account_sums(row: &dyn Columns) -> Reply<(Account, Balance)> {
 
 pub(crate) fn balances() -> Query<(Account, Balance)> {
     let sql = "SELECT account, CAST(SUM(debit_minor) AS BIGINT), CAST(SUM(credit_minor) AS BIGINT) \
-               FROM balance GROUP BY account ORDER BY account";
+               FROM balance GROUP BY account HAVING SUM(debit_minor) > 0 OR SUM(credit_minor) > 0 \
+               ORDER BY account";
     query(sql, [], read_account_sums).long()
 }
 

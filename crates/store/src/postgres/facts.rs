@@ -3,6 +3,9 @@
 //! Rows are locked in one order everywhere: table by table, in each by its key. A batch writes only
 //! rows that it has locked or that nobody can see yet, so two writers wait for each other in one
 //! direction only, and there are no dead-locks.
+//!
+//! What is drawn from an account is booked on its stripe [`DRAWS`]: who draws holds that one, and
+//! only then adds all stripes up. The others only grow, and growing needs no leave.
 
 use super::writer::Op;
 use crate::batch::{Facts, IntentKey, IntentState, Row, Table, Unique, drawn, intent_key};
@@ -19,7 +22,7 @@ pub(crate) struct Needs<'b> {
     versions: BTreeMap<Table, BTreeSet<Key<'b>>>,
     numbers: BTreeMap<Table, BTreeSet<Key<'b>>>,
     intents: BTreeSet<IntentKey<'b>>,
-    /// Parts of accounts; true: all of its stripes, since something is drawn from it.
+    /// Parts of accounts; true: something is drawn from it.
     accounts: BTreeMap<Key<'b>, bool>,
 }
 
@@ -83,10 +86,19 @@ impl<'b> Needs<'b> {
         if !self.accounts.is_empty() {
             let merchants: Vec<_> = self.accounts.keys().map(|it| it.0).collect();
             let accounts: Vec<_> = self.accounts.keys().map(|it| it.1).collect();
-            let stripe = |drawn: &bool| if *drawn { ALL_STRIPES } else { stripe };
+            let stripe = |drawn: &bool| if *drawn { DRAWS } else { stripe };
             let stripes: Vec<i64> = self.accounts.values().map(stripe).collect();
+            let (drawn, of): (Vec<_>, Vec<_>) =
+                self.accounts.iter().filter(|it| *it.1).map(|it| *it.0).unzip();
+            if !drawn.is_empty() {
+                let op = Op::new(MAKE_DRAWS).with(drawn.clone()).with(of.clone());
+                asks.push((Ask::Nothing, op));
+            }
             let op = Op::new(LOCK_BALANCES).with(merchants).with(accounts).with(stripes);
-            asks.push((Ask::Balances, op));
+            asks.push((Ask::Nothing, op));
+            if !drawn.is_empty() {
+                asks.push((Ask::Balances, Op::new(ADD_UP).with(drawn).with(of)));
+            }
         }
         asks
     }
@@ -96,7 +108,8 @@ fn split<'b>(keys: &BTreeSet<Key<'b>>) -> (Vec<&'b str>, Vec<&'b str>) {
     keys.iter().copied().unzip()
 }
 
-const ALL_STRIPES: i64 = -1;
+/// The stripe on which draws are booked. Writers that only add have others.
+pub(crate) const DRAWS: i64 = 0;
 
 fn lock_versions(table: Table) -> &'static str {
     match table {
@@ -146,11 +159,23 @@ const LOCK_INTENTS: &str = "SELECT it.merchant, it.kind, it.subject, it.due_ms, 
      subject) ON it.merchant = n.merchant AND it.kind = n.kind AND it.subject = n.subject{of_one} \
      ORDER BY it.merchant, it.kind, it.subject FOR UPDATE OF it";
 
-const LOCK_BALANCES: &str = "SELECT it.merchant, it.account, it.stripe, it.debit_minor, \
-     it.credit_minor FROM balance AS it JOIN UNNEST($1::TEXT[], $2::TEXT[], $3::BIGINT[]) \
-     AS n (merchant, account, stripe) ON it.merchant = n.merchant AND it.account = n.account \
-     AND (n.stripe < 0 OR it.stripe = n.stripe){of_one} \
+/// So that there is something to lock.
+const MAKE_DRAWS: &str = "INSERT INTO balance (merchant, account, stripe, debit_minor, \
+     credit_minor) SELECT merchant, account, 0, 0, 0 FROM UNNEST($1::TEXT[], $2::TEXT[]) \
+     AS n (merchant, account) ON CONFLICT (merchant, account, stripe) DO NOTHING";
+
+const LOCK_BALANCES: &str = "SELECT 1 FROM balance AS it \
+     JOIN UNNEST($1::TEXT[], $2::TEXT[], $3::BIGINT[]) AS n (merchant, account, stripe) \
+     ON it.merchant = n.merchant AND it.account = n.account AND it.stripe = n.stripe{of_one} \
      ORDER BY it.merchant, it.account, it.stripe FOR UPDATE OF it";
+
+/// A statement after the locks: what it sees was committed no earlier than they were ours.
+const ADD_UP: &str = "SELECT it.merchant, it.account, \
+     LEAST(SUM(it.debit_minor), 9223372036854775807)::BIGINT, \
+     LEAST(SUM(it.credit_minor), 9223372036854775807)::BIGINT \
+     FROM balance AS it JOIN UNNEST($1::TEXT[], $2::TEXT[]) AS n (merchant, account) \
+     ON it.merchant = n.merchant AND it.account = n.account{of_one} \
+     GROUP BY it.merchant, it.account";
 
 #[derive(Clone, Copy)]
 pub(crate) enum Ask {
@@ -158,6 +183,8 @@ pub(crate) enum Ask {
     Numbers(Table),
     Intents,
     Balances,
+    /// It is only there for its effect.
+    Nothing,
 }
 
 /// What the database said.
@@ -166,8 +193,8 @@ pub(crate) struct Known {
     versions: HashMap<(Table, String, String), u32>,
     numbers: HashMap<(Table, String, String), u32>,
     intents: HashMap<(String, String, String), IntentState>,
-    /// Sum of the locked stripes, and the first of them.
-    balances: HashMap<(String, String), (Balance, i64)>,
+    /// Of accounts that are drawn from.
+    balances: HashMap<(String, String), Balance>,
     looked_at_all: bool,
 }
 
@@ -188,7 +215,7 @@ impl Known {
                     let key = (table, row.try_get(0)?, row.try_get(1)?);
                     match ask {
                         Ask::Numbers(_) => self.numbers.insert(key, version),
-                        Ask::Versions(_) | Ask::Intents | Ask::Balances => {
+                        Ask::Versions(_) | Ask::Intents | Ask::Balances | Ask::Nothing => {
                             self.versions.insert(key, version)
                         }
                     };
@@ -203,22 +230,19 @@ impl Known {
                     self.intents.insert(key, state);
                 }
                 Ask::Balances => {
-                    let stripe: i64 = row.try_get(2)?;
-                    let (debit, credit): (i64, i64) = (row.try_get(3)?, row.try_get(4)?);
                     let key = (row.try_get(0)?, row.try_get(1)?);
-                    let (sum, _) = self.balances.entry(key).or_insert((Balance::default(), stripe));
-                    sum.debit_minor = sum.debit_minor.saturating_add(debit);
-                    sum.credit_minor = sum.credit_minor.saturating_add(credit);
+                    let (debit_minor, credit_minor) = (row.try_get(2)?, row.try_get(3)?);
+                    self.balances.insert(key, Balance { debit_minor, credit_minor });
                 }
+                Ask::Nothing => {}
             }
         }
         Ok(())
     }
 
-    /// The stripe on which a part of an account that something was drawn from is to be booked: one
-    /// that is locked, so that whoever draws next sees it.
-    pub fn locked_stripe(&self, merchant: &str, account: &str) -> Option<i64> {
-        self.balances.get(&(merchant.into(), account.into())).map(|it| it.1)
+    /// Whether the part of an account is ours to draw from.
+    pub fn may_draw(&self, merchant: &str, account: &str) -> bool {
+        self.balances.contains_key(&(merchant.into(), account.into()))
     }
 }
 
@@ -249,10 +273,7 @@ impl Facts for Known {
     }
 
     fn balance(&mut self, merchant: &str, account: &str) -> Result<Balance, Infallible> {
-        Ok(self
-            .balances
-            .get(&(merchant.into(), account.into()))
-            .map_or_else(Balance::default, |it| it.0))
+        Ok(self.balances.get(&(merchant.into(), account.into())).copied().unwrap_or_default())
     }
 
     fn looks_at_all(&self) -> bool {

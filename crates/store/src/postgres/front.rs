@@ -10,7 +10,9 @@ use crate::migrations::MigrationError;
 use crate::query::{Columns, Query, Value};
 use crate::rows::Prepared;
 use app::{CommitError, StoreError};
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{
+    Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime,
+};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +28,10 @@ pub const WRITERS: usize = 2;
 const READERS: usize = 16;
 /// How long a read waits for a connection.
 const WAIT: Duration = Duration::from_secs(5);
+/// How long a short read may take, and a long one. A server that says nothing must not take its
+/// callers and the pool with it.
+const SHORT: Duration = Duration::from_secs(8);
+const LONG: Duration = Duration::from_secs(600);
 
 pub struct PostgresFront {
     queues: Vec<mpsc::Sender<Waiting>>,
@@ -73,6 +79,16 @@ impl PostgresFront {
 
     async fn ask<T>(&self, query: &Query<T>) -> Result<Vec<T>, Ask> {
         let client = self.pool.get().await.map_err(|error| Ask::Gone(error.to_string()))?;
+        let within = if query.long { LONG } else { SHORT };
+        let answer = tokio::time::timeout(within, Self::ask_on(&client, query)).await;
+        answer.unwrap_or_else(|_| {
+            // The answer may still come: nobody else shall get it.
+            drop(Object::take(client));
+            Err(Ask::Silent(format!("no answer within {} s", within.as_secs())))
+        })
+    }
+
+    async fn ask_on<T>(client: &Object, query: &Query<T>) -> Result<Vec<T>, Ask> {
         let failed = |error: tokio_postgres::Error| match error.code() {
             None => Ask::Gone(told(&error)),
             Some(_) => Ask::Failed(StoreError(told(&error))),
@@ -97,13 +113,15 @@ impl PostgresFront {
 enum Ask {
     /// The connection, not the question.
     Gone(String),
+    /// Too slow to ask again.
+    Silent(String),
     Failed(StoreError),
 }
 
 impl From<Ask> for StoreError {
     fn from(ask: Ask) -> StoreError {
         match ask {
-            Ask::Gone(problem) => StoreError(problem),
+            Ask::Gone(problem) | Ask::Silent(problem) => StoreError(problem),
             Ask::Failed(error) => error,
         }
     }

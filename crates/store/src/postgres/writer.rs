@@ -6,8 +6,8 @@
 //! knows.
 
 use super::connect::{PostgresError, PostgresUrl, Session, told};
-use super::facts::{Known, Needs};
-use crate::batch::{Change, Outcome, decide};
+use super::facts::{DRAWS, Known, Needs};
+use crate::batch::{Change, Outcome, Unique, decide};
 use crate::figures::Done;
 use crate::rows::{Prepared, TryRow};
 use app::CommitError;
@@ -20,11 +20,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Row, Statement};
+use tokio_postgres::{Client, Row, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// Commits that one transaction takes at most.
 const BATCH: usize = 1024;
+/// How long a new session may take.
+const OPENED_WITHIN: Duration = Duration::from_secs(5);
 /// How long facts and locks may take. The server gives up on a lock before.
 const FACTS_WITHIN: Duration = Duration::from_secs(10);
 /// How long the writing may take; then nobody knows what became of it.
@@ -126,11 +128,30 @@ pub(crate) struct Writer {
 
 /// Of an account that many writers add to.
 const STRIPES: i32 = 32;
+/// The first half of the advisory locks that stand for stripes: "feiq" in ASCII.
+const STRIPE_LOCK: i32 = 0x6665_6971;
+
+/// A stripe that no other living writer has, as long as there are enough of them.
+async fn own_stripe(client: &Client) -> Result<i64, tokio_postgres::Error> {
+    let row = client.query_one("SELECT pg_backend_pid()", &[]).await?;
+    let first = row.get::<_, i32>(0) % STRIPES;
+    let lock = "SELECT pg_try_advisory_lock($1, $2)";
+    for stripe in (0..STRIPES).map(|it| (first + it) % STRIPES) {
+        if client.query_one(lock, &[&STRIPE_LOCK, &stripe]).await?.get(0) {
+            return Ok(DRAWS + 1 + i64::from(stripe));
+        }
+    }
+    Ok(DRAWS + 1 + i64::from(first))
+}
 
 /// Writers look rows up by key and nothing else; no statistics of a young table shall tell the
 /// planner otherwise.
 const BY_KEY: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; \
                       SET enable_mergejoin = off; SET plan_cache_mode = force_generic_plan";
+
+/// Facts are read in statements of their own snapshots, whatever the server's default is: what was
+/// waited for is then seen.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
 impl Writer {
     pub fn new(
@@ -261,11 +282,14 @@ impl Writer {
 
 impl Open {
     async fn new(url: &PostgresUrl, tls: &MakeRustlsConnect) -> Result<Open, PostgresError> {
-        let session = Session::open(url, tls).await?;
-        session.client.batch_execute(BY_KEY).await?;
-        let row = session.client.query_one("SELECT pg_backend_pid()", &[]).await?;
-        let stripe = i64::from(row.get::<_, i32>(0) % STRIPES);
-        Ok(Open { session, statements: HashMap::new(), stripe })
+        let opened = tokio::time::timeout(OPENED_WITHIN, async {
+            let session = Session::open(url, tls).await?;
+            session.client.batch_execute(BY_KEY).await?;
+            let stripe = own_stripe(&session.client).await?;
+            Ok(Open { session, statements: HashMap::new(), stripe })
+        });
+        let late = |_| PostgresError::Database(format!("no answer within {OPENED_WITHIN:?}"));
+        opened.await.map_err(late)?
     }
 
     async fn prepare<'o, 'b: 'o>(
@@ -297,7 +321,7 @@ impl Open {
         let asks = needs.asks(self.stripe);
         self.prepare(asks.iter().map(|it| &it.1), one.is_some()).await?;
         let client = &self.session.client;
-        let begin = client.batch_execute("BEGIN");
+        let begin = client.batch_execute(BEGIN);
         let queries = join_all(asks.iter().map(|it| self.query(&it.1, one.as_ref())));
         let (begun, answers) = futures::join!(begin, queries);
         begun.map_err(|error| Failure::told(&error))?;
@@ -365,7 +389,14 @@ fn new_and_changed<'a, 'b, R: crate::batch::Row>(
     changes: &'a [Change<'b, R>],
 ) -> (Vec<&'a Change<'b, R>>, Vec<&'a Change<'b, R>>) {
     let mut sorted: Vec<_> = changes.iter().collect();
-    sorted.sort_by_key(|it| (it.row.merchant(), it.row.key()));
+    // Whoever inserts the same numbers meets them in the same order: one waits, not both.
+    sorted.sort_by_key(|it| {
+        let number = match it.row.unique() {
+            Unique::Number(number) if it.base == 0 => number,
+            Unique::Number(_) | Unique::Key | Unique::Drawn => it.row.key(),
+        };
+        (it.row.merchant(), number)
+    });
     sorted.into_iter().partition(|it| it.base == 0)
 }
 
@@ -531,6 +562,10 @@ fn write_postings<'b>(ops: &mut Vec<Op<'b>>, outcome: &Outcome<'b>) {
     if rows.is_empty() {
         return;
     }
+    rows.sort_by_key(|it| {
+        let journal = it.1;
+        (&journal.merchant, &journal.payment, &journal.subject, journal.event, it.2)
+    });
     let sql = "INSERT INTO posting (merchant, payment, subject, event, line, journal, at_ms, \
                debit, credit, amount_minor) SELECT * FROM UNNEST($1::TEXT[], $2::TEXT[], \
                $3::TEXT[], $4::TEXT[], $5::BIGINT[], $6::TEXT[], $7::BIGINT[], $8::TEXT[], \
@@ -587,8 +622,8 @@ fn write_balances<'b>(ops: &mut Vec<Op<'b>>, outcome: &Outcome<'b>, known: &Know
     let moved = outcome.books.lines.iter().filter(|it| it.moved != Balance::default());
     let mut lines: Vec<_> = moved
         .map(|it| {
-            let locked = it.held.and_then(|_| known.locked_stripe(it.merchant, it.account));
-            (it.merchant, it.account, locked.unwrap_or(stripe), it.moved)
+            let stripe = if known.may_draw(it.merchant, it.account) { DRAWS } else { stripe };
+            (it.merchant, it.account, stripe, it.moved)
         })
         .collect();
     lines.sort_by_key(|it| (it.0, it.1, it.2));

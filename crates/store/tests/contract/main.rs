@@ -8,6 +8,7 @@ mod desk;
 mod dump;
 mod durability;
 mod entities;
+mod leases;
 mod workload;
 
 use std::cell::Cell;
@@ -93,6 +94,14 @@ macro_rules! suite {
             clauses::of_many_racing_for_an_order_one_wins,
             clauses::commits_take_effect_as_handed_in,
             clauses::a_read_sees_what_was_answered,
+            leases::living_nodes_have_numbers_of_their_own,
+            leases::a_number_is_taken_over_when_its_lease_ran_out,
+            leases::claims_come_in_order_and_no_more_than_asked,
+            leases::no_intent_has_two_holders,
+            leases::claims_of_the_dead_come_back,
+            leases::only_the_holder_settles,
+            leases::the_pulse_counts_what_waits,
+            leases::a_try_may_say_anything,
             entities::everything_reads_back,
             workload::any_workload_agrees_with_the_model,
         );
