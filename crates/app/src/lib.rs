@@ -26,7 +26,7 @@ pub use pay::{PayError, PayRequest};
 pub use place::{CloseError, PlaceError, Placed};
 pub use platform::{Observer, Platform, Policy};
 pub use ports::{
-    Commit, CommitError, Courier, Delivery, Intent, IntentChange, IntentKind, JournalRow, Provider,
-    Put, Store, StoreError, Subject, Versioned,
+    Backlog, Commit, CommitError, Courier, Delivery, Holder, Intent, IntentChange, IntentKind,
+    JournalRow, NODES, Node, Provider, Pulse, Put, Store, StoreError, Subject, Versioned,
 };
 pub use refunds::{OrderRef, RefundAsk, RefundError};

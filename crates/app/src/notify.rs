@@ -148,6 +148,7 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
             subject: id,
             due: now,
             tries: 0,
+            holder: None,
         };
         let commit = Commit {
             notifications: vec![Put { value: after.clone(), expected: found.version }],

@@ -85,6 +85,7 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
                 subject: next.serial,
                 due: now.plus_s(payments::poll_delay_s(0)).min(next.expires),
                 tries: 0,
+                holder: None,
             };
             let commit = Commit {
                 payments: vec![Put { value: next.clone(), expected: version }],

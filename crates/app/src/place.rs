@@ -264,6 +264,7 @@ fn first_heal(payment: &Payment, now: Timestamp) -> Intent {
         subject: payment.serial,
         due,
         tries: 0,
+        holder: None,
     }
 }
 

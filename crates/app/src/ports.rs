@@ -31,6 +31,40 @@ pub struct Intent {
     pub due: Timestamp,
     /// How often it was tried since it was last scheduled afresh.
     pub tries: u32,
+    /// The node that works on it.
+    pub holder: Option<Holder>,
+}
+
+/// Names one run of one process, never used again.
+pub type Holder = String;
+
+/// A running process, as the store knows it. It lives as long as it renews its lease; meanwhile
+/// its number, which makes its serials its own, and the intents it has claimed are nobody else's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    pub number: u16,
+    pub holder: Holder,
+}
+
+/// Node numbers are 0 to 999: serials have three digits for them.
+pub const NODES: u16 = 1000;
+
+/// Intents of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    pub open: u64,
+    pub due: u64,
+    /// When the one that is due first was or will be due.
+    pub oldest: Option<Timestamp>,
+}
+
+/// What waits, for those who watch over the house.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pulse {
+    pub backlog: Vec<(IntentKind, Backlog)>,
+    /// Payments with an attempt whose channel did not answer.
+    pub in_doubt: u64,
+    pub in_doubt_since: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,15 +79,16 @@ pub enum IntentKind {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IntentChange {
-    /// Inserts, or replaces due time and tries.
+    /// Inserts, or replaces due time and tries; whoever works on it goes on.
     Schedule(Intent),
     Finish {
         merchant: MerchantId,
         kind: IntentKind,
         subject: Serial,
     },
-    /// Ends a try: unless someone has rescheduled the intent since it was `claimed`, it becomes
-    /// `next`, or goes.
+    /// Ends a try of the node that claimed it: unless someone has rescheduled the intent since
+    /// then, it becomes `next`, or goes. Either way it is free again. If another node has taken it
+    /// over, nothing happens.
     Settle {
         claimed: Intent,
         next: Option<(Timestamp, u32)>,
@@ -110,9 +145,10 @@ type Reply<T> = Result<T, StoreError>;
 
 /// Storage. One suite of contract tests runs on every implementation.
 ///
-/// - `commit` is atomic and durable before it answers; commits of one process take effect in the
-///   order in which they were handed in.
+/// - `commit` is atomic and durable before it answers. A commit handed in after another was
+///   answered takes effect after it.
 /// - A guarded account never goes below zero; the commit that would do it fails alone.
+/// - Leases are measured by the store's own clock, which is one for all nodes.
 /// - A read that begins after a commit was answered sees it.
 /// - Not promised: two reads need not see the same moment.
 pub trait Store: Send + Sync {
@@ -190,6 +226,34 @@ pub trait Store: Send + Sync {
         notification: Serial,
     ) -> impl Future<Output = Reply<Vec<Try>>> + Send;
 
+    /// Takes the node number `wanted`, or any, that no living node has. `None`: it is taken.
+    fn enroll(
+        &self,
+        wanted: Option<u16>,
+        holder: &str,
+        lease_ms: i64,
+    ) -> impl Future<Output = Reply<Option<Node>>> + Send;
+    /// False: the lease ran out and another process has the number now.
+    fn renew(&self, node: &Node, lease_ms: i64) -> impl Future<Output = Reply<bool>> + Send;
+    /// Ends a lease: what the node still holds is free at once.
+    fn retire(&self, node: &Node) -> impl Future<Output = Reply<()>> + Send;
+    /// Makes the node the holder of due intents that no living node holds, and returns those that
+    /// it holds now and did not hold before.
+    fn claim(
+        &self,
+        node: &Node,
+        now: Timestamp,
+        limit: u32,
+    ) -> impl Future<Output = Reply<Vec<Intent>>> + Send;
+    /// Due intents that the node holds: after an error, or when the answer to a claim was lost.
+    fn claimed(
+        &self,
+        node: &Node,
+        now: Timestamp,
+    ) -> impl Future<Output = Reply<Vec<Intent>>> + Send;
+
+    fn pulse(&self, now: Timestamp) -> impl Future<Output = Reply<Pulse>> + Send;
+    /// All due intents, whoever holds them.
     fn due(&self, now: Timestamp, limit: u32) -> impl Future<Output = Reply<Vec<Intent>>> + Send;
     /// When the next intent falls due.
     fn next_due(&self) -> impl Future<Output = Reply<Option<Timestamp>>> + Send;

@@ -114,6 +114,7 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
             subject: refund.serial,
             due: now,
             tries: 0,
+            holder: None,
         }));
         commit.refunds.push(Put { value: refund, expected: 0 });
     }

@@ -1,23 +1,30 @@
 //! Storage behind the `Store` port: rows, migrations, group commit.
 //!
-//! One engine so far: SQLite, compiled in. `SqliteStore` is the durable file with a writer thread
-//! that commits in groups; `MemoryStore` is the same engine without thread or file, for tests
-//! and the simulator.
+//! Two engines, one schema, one list of migrations, one decision about each batch of commits.
+//! SQLite is compiled in: `SqliteStore` is a durable file with a writer thread, `MemoryStore` the
+//! same engine without thread or file, for tests and the simulator. PostgreSQL is for several
+//! processes.
 
-mod checkpoint;
-mod engine;
-mod front;
+mod batch;
+mod database;
 mod migrations;
-mod read;
+mod postgres;
+mod query;
 mod rows;
+mod sqlite;
 
-pub use checkpoint::Checkpointer;
-pub use engine::Engine;
-pub use front::{Figures, Front, MemoryFront, OpenError, Sqlite, ThreadFront, open_writer};
-pub use migrations::{MigrationError, VERSION, migrate};
+pub use database::{Database, Front};
+pub use migrations::{MigrationError, VERSION};
+pub use postgres::{PostgresError, PostgresFront, PostgresUrl};
+pub use query::Query;
 pub use rows::Prepared;
+pub use sqlite::{
+    Checkpointer, Engine, Figures, MemoryFront, OpenError, ThreadFront, migrate, open_writer,
+};
 
 /// A durable store in a file.
-pub type SqliteStore = Sqlite<ThreadFront>;
+pub type SqliteStore = Database<ThreadFront>;
 /// A store that is gone when it is dropped.
-pub type MemoryStore = Sqlite<MemoryFront>;
+pub type MemoryStore = Database<MemoryFront>;
+/// A store on a PostgreSQL server.
+pub type PostgresStore = Database<PostgresFront>;

@@ -1,14 +1,25 @@
-//! The schema, as an ordered list of steps that only ever grows.
+//! The schema, as an ordered list of steps that only ever grows: one list for both engines.
 //!
 //! Integers for time and money, text for names and JSON. Every key begins with the merchant, so
 //! that the tables can be distributed by it. Bodies hold what nothing searches for.
+//!
+//! A step says which versions may go on working beside it. A step that only adds (a table, a
+//! column that may be absent, an index) leaves the version before it at work, so that an installation
+//! is upgraded one process at a time.
 
-use rusqlite::Connection;
+pub(crate) struct Step {
+    /// The oldest version that may still write once this step is taken.
+    pub oldest: u32,
+    pub sql: &'static str,
+}
 
-/// How many steps there are; a database knows in `user_version` how many it has seen.
-pub const VERSION: u32 = 1;
+/// How many steps there are; a database knows how many it has seen.
+pub const VERSION: u32 = 3;
 
-const STEPS: [&str; VERSION as usize] = [r"
+pub(crate) const STEPS: [Step; VERSION as usize] = [
+    Step {
+        oldest: 1,
+        sql: r"
 CREATE TABLE merchant (
     id TEXT NOT NULL PRIMARY KEY,
     version INTEGER NOT NULL,
@@ -92,7 +103,43 @@ CREATE TABLE intent (
     PRIMARY KEY (merchant, kind, subject)
 ) WITHOUT ROWID;
 CREATE INDEX intent_due ON intent (due_ms);
-"];
+",
+    },
+    // Balances in parts: by the merchant whose commits move them, and by writer. What version 1
+    // had on accounts that are no merchant's stays as the part of nobody.
+    Step {
+        oldest: 2,
+        sql: r"
+ALTER TABLE balance RENAME TO balance_whole;
+CREATE TABLE balance (
+    merchant TEXT NOT NULL,
+    account TEXT NOT NULL,
+    stripe INTEGER NOT NULL,
+    debit_minor INTEGER NOT NULL,
+    credit_minor INTEGER NOT NULL,
+    PRIMARY KEY (merchant, account, stripe)
+) WITHOUT ROWID;
+INSERT INTO balance (merchant, account, stripe, debit_minor, credit_minor)
+    SELECT COALESCE(merchant.id, ''), account, 0, debit_minor, credit_minor FROM balance_whole
+    LEFT JOIN merchant ON account LIKE 'merchant/' || merchant.id || '/%';
+DROP TABLE balance_whole;
+CREATE TABLE node (
+    number INTEGER NOT NULL PRIMARY KEY,
+    holder TEXT NOT NULL,
+    alive_ms INTEGER NOT NULL
+);
+ALTER TABLE intent ADD COLUMN holder TEXT;
+",
+    },
+    // How many payments are in doubt, and since when, without opening their bodies.
+    Step {
+        oldest: 2,
+        sql: r"
+ALTER TABLE payment ADD COLUMN doubt_ms INTEGER;
+CREATE INDEX payment_doubt ON payment (merchant, doubt_ms) WHERE doubt_ms IS NOT NULL;
+",
+    },
+];
 
 #[derive(Debug, thiserror::Error)]
 pub enum MigrationError {
@@ -100,61 +147,6 @@ pub enum MigrationError {
         "the database was written by a newer feiqian (schema {found}, this one knows {VERSION}); use that one"
     )]
     Newer { found: u32 },
-    #[error("the schema could not be brought up to date")]
-    Database(#[from] rusqlite::Error),
-}
-
-/// Brings a database up to date; each step is a transaction. Returns how many steps were taken.
-pub fn migrate(connection: &mut Connection) -> Result<u32, MigrationError> {
-    let read = |it: &Connection| it.query_row("PRAGMA user_version", [], |row| row.get(0));
-    let before: u32 = read(connection)?;
-    if before > VERSION {
-        return Err(MigrationError::Newer { found: before });
-    }
-    for (index, step) in (0..).zip(STEPS).filter(|it| it.0 >= before) {
-        let work =
-            connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        // Another process may have been quicker.
-        let seen: u32 = read(&work)?;
-        if seen == index {
-            work.execute_batch(step)?;
-            work.pragma_update(None, "user_version", index + 1)?;
-        }
-        work.commit()?;
-    }
-    Ok(VERSION - before)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn migrating_twice_is_fine_and_a_newer_schema_is_refused() {
-        let mut connection = Connection::open_in_memory().unwrap();
-        assert_eq!(migrate(&mut connection).unwrap(), VERSION);
-        assert_eq!(migrate(&mut connection).unwrap(), 0);
-        connection.pragma_update(None, "user_version", VERSION + 1).unwrap();
-        let refused = migrate(&mut connection);
-        assert!(matches!(refused, Err(MigrationError::Newer { found }) if found == VERSION + 1));
-    }
-
-    /// The tables can be distributed by merchant: each key begins with it. Balances are keyed by
-    /// account, whose name begins with its owner.
-    #[test]
-    fn every_key_begins_with_the_merchant() {
-        for statement in STEPS.join(";").split(';').map(str::trim).filter(|it| !it.is_empty()) {
-            let whole =
-                ["CREATE TABLE merchant ", "CREATE TABLE balance ", "CREATE INDEX intent_due "];
-            if whole.iter().any(|it| statement.starts_with(it)) {
-                continue;
-            }
-            let keyed = match statement.find("PRIMARY KEY (") {
-                Some(at) => statement[at..].starts_with("PRIMARY KEY (merchant"),
-                None if statement.starts_with("CREATE TABLE") => true,
-                None => statement.contains(" (merchant"),
-            };
-            assert!(keyed, "{statement}");
-        }
-    }
+    #[error("the schema could not be brought up to date: {0}")]
+    Database(String),
 }

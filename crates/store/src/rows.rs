@@ -3,11 +3,11 @@
 //! Commits are turned into rows by the caller, so that the writer thread only binds them.
 
 use app::{
-    Commit, Intent, IntentChange, IntentKind, Merchant, Notification, NotificationEvent,
-    NotificationState, Put, StoreError, Try,
+    Commit, IntentChange, IntentKind, Merchant, Notification, NotificationEvent, NotificationState,
+    Put, StoreError, Try,
 };
 use kernel::{BasisPoints, Currency, MerchantId, Money, Serial, Timestamp};
-use ledger::{Account, Journal};
+use ledger::{Account, Journal, Owner};
 use payments::{
     Attempt, AttemptState, LatePolicy, Mode, Origin, Payment, PaymentState, Prepay, Receipt,
     Refund, RefundState, RefundTerms, Terms, TradeProduct, Unexpected, UnexpectedCause,
@@ -195,7 +195,7 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a str) -> Result<T, StoreError> {
     serde_json::from_str(body).map_err(bad)
 }
 
-/// A payment's columns; `paid_ms` is when the money came.
+/// A payment's columns; `paid_ms` is when the money came, `doubt_ms` since when a channel is silent.
 pub(crate) struct PaymentRow {
     pub merchant: String,
     pub serial: String,
@@ -205,6 +205,7 @@ pub(crate) struct PaymentRow {
     pub currency: &'static str,
     pub created_ms: i64,
     pub paid_ms: Option<i64>,
+    pub doubt_ms: Option<i64>,
     pub body: String,
     pub expected: u32,
 }
@@ -239,6 +240,7 @@ impl PaymentRow {
             unexpected: it.unexpected.iter().map(unexpected_row).collect(),
             contradictions: it.contradictions.clone(),
         };
+        let in_doubt = it.attempts.iter().filter(|it| it.state == AttemptState::InDoubt);
         PaymentRow {
             merchant: it.merchant.as_str().into(),
             serial: it.serial.to_string(),
@@ -248,6 +250,7 @@ impl PaymentRow {
             currency: terms.amount.currency().code(),
             created_ms: it.created.ms(),
             paid_ms: it.receipt.as_ref().map(|it| it.at.ms()),
+            doubt_ms: in_doubt.map(|it| it.started.ms()).min(),
             body: json(&body),
             expected: put.expected,
         }
@@ -621,10 +624,45 @@ impl NotificationRow {
     }
 }
 
+pub(crate) struct TryRow {
+    pub merchant: MerchantId,
+    pub notification: Serial,
+    pub number: u32,
+    pub at_ms: i64,
+    pub status: Option<u16>,
+    pub duration_ms: i64,
+    pub body_head: String,
+    pub error: Option<String>,
+}
+
+impl TryRow {
+    fn of(it: Try) -> TryRow {
+        // A merchant's server may answer anything; no text column holds NUL everywhere.
+        let clean = |text: String| match text.contains('\0') {
+            true => text.replace('\0', "\u{fffd}"),
+            false => text,
+        };
+        TryRow {
+            merchant: it.merchant,
+            notification: it.notification,
+            number: it.number,
+            at_ms: it.at.ms(),
+            status: it.status,
+            duration_ms: i64::try_from(it.duration_ms).unwrap_or(i64::MAX),
+            body_head: clean(it.body_head),
+            error: it.error.map(clean),
+        }
+    }
+}
+
 /// An account that a commit posts to, with its name written once.
 pub(crate) struct NamedAccount {
     pub account: Account,
     pub name: String,
+    /// The merchant with whom this part of the account is kept: its owner, or for accounts of the
+    /// house the merchant whose commit it is. So a commit touches rows of its merchant only, and
+    /// no row is touched by all.
+    pub merchant: MerchantId,
 }
 
 /// A journal whose accounts are indices into those of its commit.
@@ -647,14 +685,18 @@ pub(crate) struct PostingRow {
 impl JournalRows {
     /// Adds accounts that are new to `accounts`.
     fn of(journal: Journal, accounts: &mut Vec<NamedAccount>) -> JournalRows {
-        let mut index =
-            |account: Account| match accounts.iter().position(|it| it.account == account) {
-                Some(known) => known,
-                None => {
-                    accounts.push(NamedAccount { name: account.to_string(), account });
-                    accounts.len() - 1
-                }
+        let mut index = |account: Account| {
+            let merchant = match &account.owner {
+                Owner::Merchant(owner) => owner.clone(),
+                Owner::Platform | Owner::Channel(_) => journal.merchant.clone(),
             };
+            let same = |it: &NamedAccount| it.account == account && it.merchant == merchant;
+            accounts.iter().position(same).unwrap_or_else(|| {
+                let name = account.to_string();
+                accounts.push(NamedAccount { account, name, merchant });
+                accounts.len() - 1
+            })
+        };
         let postings = journal.postings.into_iter().map(|it| PostingRow {
             debit: index(it.debit),
             credit: index(it.credit),
@@ -678,10 +720,24 @@ pub struct Prepared {
     pub(crate) payments: Vec<PaymentRow>,
     pub(crate) refunds: Vec<RefundRow>,
     pub(crate) notifications: Vec<NotificationRow>,
-    pub(crate) tries: Vec<Try>,
+    pub(crate) tries: Vec<TryRow>,
     pub(crate) journals: Vec<JournalRows>,
     pub(crate) accounts: Vec<NamedAccount>,
     pub(crate) intents: Vec<IntentChange>,
+}
+
+impl Prepared {
+    /// Whose commit it is; one that names several is that of the first.
+    pub(crate) fn merchant(&self) -> &str {
+        let intent = || self.intents.first().map(|it| crate::batch::intent_key(it).0);
+        let of = self.payments.first().map(|it| it.merchant.as_str());
+        of.or_else(|| self.refunds.first().map(|it| it.merchant.as_str()))
+            .or_else(|| self.notifications.first().map(|it| it.merchant.as_str()))
+            .or_else(|| self.journals.first().map(|it| it.merchant.as_str()))
+            .or_else(|| self.merchants.first().map(|it| it.id.as_str()))
+            .or_else(intent)
+            .unwrap_or_default()
+    }
 }
 
 impl From<Commit> for Prepared {
@@ -693,26 +749,10 @@ impl From<Commit> for Prepared {
             payments: commit.payments.iter().map(PaymentRow::of).collect(),
             refunds: commit.refunds.iter().map(RefundRow::of).collect(),
             notifications: commit.notifications.iter().map(NotificationRow::of).collect(),
-            tries: commit.tries,
+            tries: commit.tries.into_iter().map(TryRow::of).collect(),
             journals: journals.collect(),
             accounts,
             intents: commit.intents,
         }
     }
-}
-
-pub(crate) fn read_intent(
-    merchant: &str,
-    kind: &str,
-    subject: &str,
-    due_ms: i64,
-    tries: u32,
-) -> Result<Intent, StoreError> {
-    Ok(Intent {
-        merchant: merchant_id(merchant)?,
-        kind: IntentKind::read(kind)?,
-        subject: serial(subject)?,
-        due: Timestamp::from_ms(due_ms),
-        tries,
-    })
 }

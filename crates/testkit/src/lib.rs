@@ -3,5 +3,6 @@
 //! Nothing here decides about real money, and nothing here may be reached from a production
 //! configuration.
 
+pub mod postgres;
 pub mod simulation;
 pub mod wechat;

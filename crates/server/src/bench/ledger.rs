@@ -225,6 +225,7 @@ impl Desk {
             subject: numbers.notification,
             due: now,
             tries: 0,
+            holder: None,
         };
         let journal = Journal {
             serial: numbers.journal,

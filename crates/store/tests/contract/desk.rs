@@ -163,7 +163,8 @@ impl Desk {
     }
 
     pub fn intent(&self, kind: IntentKind, subject: Serial, due: Timestamp) -> Intent {
-        Intent { merchant: self.merchant.clone(), kind, subject, due, tries: 0 }
+        let merchant = self.merchant.clone();
+        Intent { merchant, kind, subject, due, tries: 0, holder: None }
     }
 
     pub fn finish(&self, kind: IntentKind, subject: Serial) -> IntentChange {

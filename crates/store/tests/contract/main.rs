@@ -12,7 +12,11 @@ mod workload;
 
 use std::cell::Cell;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use store::{PostgresStore, PostgresUrl};
+use testkit::postgres::PostgresServer;
+use tokio::runtime::Runtime;
 
 /// A folder of this process that goes when it is dropped.
 struct Folder(PathBuf);
@@ -39,10 +43,23 @@ impl Drop for Folder {
     }
 }
 
-/// Runs on several threads, so that races are races.
-fn run<T>(work: impl Future<Output = T>) -> T {
+/// Several threads, so that races are races; one runtime, since stores have tasks of their own.
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    runtime.worker_threads(4).enable_all().build().unwrap().block_on(work)
+    runtime.worker_threads(4).enable_all().build().unwrap()
+});
+
+fn run<T>(work: impl Future<Output = T>) -> T {
+    RUNTIME.block_on(work)
+}
+
+/// One real server for all tests of this process; each store is a database of its own.
+static POSTGRES: LazyLock<PostgresServer> = LazyLock::new(PostgresServer::quick);
+
+fn postgres(_: &Folder, _: u32) -> PostgresStore {
+    let database = format!("test_{}", FOLDERS.fetch_add(1, Ordering::Relaxed));
+    let url = PostgresUrl::parse(&POSTGRES.create(&database)).unwrap();
+    run(PostgresStore::open(&url)).unwrap()
 }
 
 /// Gives fresh, empty stores, each with a number of its own.
@@ -89,3 +106,4 @@ suite!(sqlite_file: |folder, number| {
     store::SqliteStore::open(&folder.file(&format!("{number}.db"))).unwrap()
 });
 suite!(sqlite_memory: |_, _| store::MemoryStore::in_memory().unwrap());
+suite!(postgres: crate::postgres);

@@ -7,7 +7,8 @@ use super::world::{Heard, Late, Patience, short};
 use crate::wechat::{SimAnswer, SimRequest};
 use app::{
     Commit, CommitError, Courier, Delivery, Intent, IntentChange, IntentKind, JournalRow, Merchant,
-    Notification, NotificationState, Provider, Store, StoreError, Subject, Try, Versioned,
+    Node, Notification, NotificationState, Provider, Pulse, Store, StoreError, Subject, Try,
+    Versioned,
 };
 use channel::{
     Answer, Callback, CallbackError, Channel, ChannelId, Decline, HttpMessage, HttpRequest, Moment,
@@ -191,6 +192,41 @@ impl Store for WildStore {
     async fn tries_of(&self, merchant: &MerchantId, notification: Serial) -> Reply<Vec<Try>> {
         self.readable().await?;
         self.inner.tries_of(merchant, notification).await
+    }
+
+    async fn enroll(
+        &self,
+        wanted: Option<u16>,
+        holder: &str,
+        lease_ms: i64,
+    ) -> Reply<Option<Node>> {
+        self.readable().await?;
+        self.inner.enroll(wanted, holder, lease_ms).await
+    }
+
+    async fn renew(&self, node: &Node, lease_ms: i64) -> Reply<bool> {
+        self.readable().await?;
+        self.inner.renew(node, lease_ms).await
+    }
+
+    async fn retire(&self, node: &Node) -> Reply<()> {
+        self.readable().await?;
+        self.inner.retire(node).await
+    }
+
+    async fn claim(&self, node: &Node, now: Timestamp, limit: u32) -> Reply<Vec<Intent>> {
+        self.readable().await?;
+        self.inner.claim(node, now, limit).await
+    }
+
+    async fn claimed(&self, node: &Node, now: Timestamp) -> Reply<Vec<Intent>> {
+        self.readable().await?;
+        self.inner.claimed(node, now).await
+    }
+
+    async fn pulse(&self, now: Timestamp) -> Reply<Pulse> {
+        self.readable().await?;
+        self.inner.pulse(now).await
     }
 
     async fn due(&self, now: Timestamp, limit: u32) -> Reply<Vec<Intent>> {

@@ -1,0 +1,261 @@
+//! What a batch needs to know, read and locked at once.
+//!
+//! Rows are locked in one order everywhere: table by table, in each by its key. A batch writes only
+//! rows that it has locked or that nobody can see yet, so two writers wait for each other in one
+//! direction only, and there are no dead-locks.
+
+use super::writer::Op;
+use crate::batch::{Facts, IntentKey, IntentState, Row, Table, Unique, drawn, intent_key};
+use crate::rows::Prepared;
+use ledger::Balance;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::convert::Infallible;
+
+type Key<'b> = (&'b str, &'b str);
+
+/// The keys of a batch.
+#[derive(Default)]
+pub(crate) struct Needs<'b> {
+    versions: BTreeMap<Table, BTreeSet<Key<'b>>>,
+    numbers: BTreeMap<Table, BTreeSet<Key<'b>>>,
+    intents: BTreeSet<IntentKey<'b>>,
+    /// Parts of accounts; true: all of its stripes, since something is drawn from it.
+    accounts: BTreeMap<Key<'b>, bool>,
+}
+
+impl<'b> Needs<'b> {
+    /// - Input: `look` at every balance, also at those that only grow.
+    pub fn of(batch: &'b [Prepared], look: bool) -> Needs<'b> {
+        let mut needs = Needs::default();
+        for commit in batch {
+            needs.rows(&commit.merchants);
+            needs.rows(&commit.payments);
+            needs.rows(&commit.refunds);
+            needs.rows(&commit.notifications);
+            needs.intents.extend(commit.intents.iter().map(intent_key));
+            for (it, drawn) in commit.accounts.iter().zip(drawn(commit)) {
+                let key = (it.merchant.as_str(), it.name.as_str());
+                *needs.accounts.entry(key).or_default() |= drawn || look;
+            }
+        }
+        needs
+    }
+
+    fn rows<R: Row>(&mut self, rows: &'b [R]) {
+        for row in rows {
+            let merchant = row.merchant();
+            let by_key = self.versions.entry(R::TABLE).or_default();
+            match (row.expected(), row.unique()) {
+                (0, Unique::Number(number)) => {
+                    self.numbers.entry(R::TABLE).or_default().insert((merchant, number));
+                }
+                (0, Unique::Drawn) => {}
+                (_, Unique::Number(_) | Unique::Drawn | Unique::Key) => {
+                    by_key.insert((merchant, row.key()));
+                }
+            }
+        }
+    }
+
+    /// The statements that bring the facts, in the order of locking.
+    pub fn asks(&self, stripe: i64) -> Vec<(Ask, Op<'b>)> {
+        let mut asks = Vec::new();
+        for (table, keys) in &self.versions {
+            if !keys.is_empty() {
+                let (merchants, keys) = split(keys);
+                let op = Op::new(lock_versions(*table)).with(merchants).with(keys);
+                asks.push((Ask::Versions(*table), op));
+            }
+        }
+        for (table, numbers) in &self.numbers {
+            let (merchants, numbers) = split(numbers);
+            let op = Op::new(find_numbers(*table)).with(merchants).with(numbers);
+            asks.push((Ask::Numbers(*table), op));
+        }
+        if !self.intents.is_empty() {
+            let column = |pick: fn(&IntentKey<'b>) -> &'b str| -> Vec<&'b str> {
+                self.intents.iter().map(pick).collect()
+            };
+            let op = Op::new(LOCK_INTENTS);
+            let op = op.with(column(|it| it.0)).with(column(|it| it.1)).with(column(|it| it.2));
+            asks.push((Ask::Intents, op));
+        }
+        if !self.accounts.is_empty() {
+            let merchants: Vec<_> = self.accounts.keys().map(|it| it.0).collect();
+            let accounts: Vec<_> = self.accounts.keys().map(|it| it.1).collect();
+            let stripe = |drawn: &bool| if *drawn { ALL_STRIPES } else { stripe };
+            let stripes: Vec<i64> = self.accounts.values().map(stripe).collect();
+            let op = Op::new(LOCK_BALANCES).with(merchants).with(accounts).with(stripes);
+            asks.push((Ask::Balances, op));
+        }
+        asks
+    }
+}
+
+fn split<'b>(keys: &BTreeSet<Key<'b>>) -> (Vec<&'b str>, Vec<&'b str>) {
+    keys.iter().copied().unzip()
+}
+
+const ALL_STRIPES: i64 = -1;
+
+fn lock_versions(table: Table) -> &'static str {
+    match table {
+        Table::Merchant => {
+            "SELECT it.id, it.id, it.version FROM merchant AS it \
+             JOIN UNNEST($1::TEXT[], $2::TEXT[]) AS n (merchant, key) ON it.id = n.merchant \
+             ORDER BY it.id FOR UPDATE OF it"
+        }
+        Table::Payment => {
+            "SELECT it.merchant, it.serial, it.version FROM payment AS it \
+             JOIN UNNEST($1::TEXT[], $2::TEXT[]) AS n (merchant, key) \
+             ON it.merchant = n.merchant AND it.serial = n.key \
+             ORDER BY it.merchant, it.serial FOR UPDATE OF it"
+        }
+        Table::Refund => {
+            "SELECT it.merchant, it.serial, it.version FROM refund AS it \
+             JOIN UNNEST($1::TEXT[], $2::TEXT[]) AS n (merchant, key) \
+             ON it.merchant = n.merchant AND it.serial = n.key \
+             ORDER BY it.merchant, it.serial FOR UPDATE OF it"
+        }
+        Table::Notification => {
+            "SELECT it.merchant, it.id, it.version FROM notification AS it \
+             JOIN UNNEST($1::TEXT[], $2::TEXT[]) AS n (merchant, key) \
+             ON it.merchant = n.merchant AND it.id = n.key \
+             ORDER BY it.merchant, it.id FOR UPDATE OF it"
+        }
+    }
+}
+
+fn find_numbers(table: Table) -> &'static str {
+    match table {
+        Table::Payment | Table::Merchant | Table::Notification => {
+            "SELECT it.merchant, it.order_no, it.version FROM payment AS it \
+             JOIN UNNEST($1::TEXT[], $2::TEXT[]) AS n (merchant, number) \
+             ON it.merchant = n.merchant AND it.order_no = n.number"
+        }
+        Table::Refund => {
+            "SELECT it.merchant, it.refund_no, it.version FROM refund AS it \
+             JOIN UNNEST($1::TEXT[], $2::TEXT[]) AS n (merchant, number) \
+             ON it.merchant = n.merchant AND it.refund_no = n.number"
+        }
+    }
+}
+
+const LOCK_INTENTS: &str = "SELECT it.merchant, it.kind, it.subject, it.due_ms, it.tries, it.holder \
+     FROM intent AS it JOIN UNNEST($1::TEXT[], $2::TEXT[], $3::TEXT[]) AS n (merchant, kind, \
+     subject) ON it.merchant = n.merchant AND it.kind = n.kind AND it.subject = n.subject \
+     ORDER BY it.merchant, it.kind, it.subject FOR UPDATE OF it";
+
+const LOCK_BALANCES: &str = "SELECT it.merchant, it.account, it.stripe, it.debit_minor, \
+     it.credit_minor FROM balance AS it JOIN UNNEST($1::TEXT[], $2::TEXT[], $3::BIGINT[]) \
+     AS n (merchant, account, stripe) ON it.merchant = n.merchant AND it.account = n.account \
+     AND (n.stripe < 0 OR it.stripe = n.stripe) \
+     ORDER BY it.merchant, it.account, it.stripe FOR UPDATE OF it";
+
+#[derive(Clone, Copy)]
+pub(crate) enum Ask {
+    Versions(Table),
+    Numbers(Table),
+    Intents,
+    Balances,
+}
+
+/// What the database said.
+#[derive(Default)]
+pub(crate) struct Known {
+    versions: HashMap<(Table, String, String), u32>,
+    numbers: HashMap<(Table, String, String), u32>,
+    intents: HashMap<(String, String, String), IntentState>,
+    /// Sum of the locked stripes, and the first of them.
+    balances: HashMap<(String, String), (Balance, i64)>,
+    looked_at_all: bool,
+}
+
+impl Known {
+    pub fn new(looked_at_all: bool) -> Known {
+        Known { looked_at_all, ..Known::default() }
+    }
+
+    pub fn learn(
+        &mut self,
+        ask: Ask,
+        rows: &[tokio_postgres::Row],
+    ) -> Result<(), tokio_postgres::Error> {
+        for row in rows {
+            match ask {
+                Ask::Versions(table) | Ask::Numbers(table) => {
+                    let version = u32::try_from(row.try_get::<_, i64>(2)?).unwrap_or(u32::MAX);
+                    let key = (table, row.try_get(0)?, row.try_get(1)?);
+                    match ask {
+                        Ask::Numbers(_) => self.numbers.insert(key, version),
+                        Ask::Versions(_) | Ask::Intents | Ask::Balances => {
+                            self.versions.insert(key, version)
+                        }
+                    };
+                }
+                Ask::Intents => {
+                    let key = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+                    let state = IntentState {
+                        due_ms: row.try_get(3)?,
+                        tries: u32::try_from(row.try_get::<_, i64>(4)?).unwrap_or(u32::MAX),
+                        holder: row.try_get(5)?,
+                    };
+                    self.intents.insert(key, state);
+                }
+                Ask::Balances => {
+                    let stripe: i64 = row.try_get(2)?;
+                    let (debit, credit): (i64, i64) = (row.try_get(3)?, row.try_get(4)?);
+                    let key = (row.try_get(0)?, row.try_get(1)?);
+                    let (sum, _) = self.balances.entry(key).or_insert((Balance::default(), stripe));
+                    sum.debit_minor = sum.debit_minor.saturating_add(debit);
+                    sum.credit_minor = sum.credit_minor.saturating_add(credit);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The stripe on which a part of an account that something was drawn from is to be booked: one
+    /// that is locked, so that whoever draws next sees it.
+    pub fn locked_stripe(&self, merchant: &str, account: &str) -> Option<i64> {
+        self.balances.get(&(merchant.into(), account.into())).map(|it| it.1)
+    }
+}
+
+impl Facts for Known {
+    type Error = Infallible;
+
+    fn version(
+        &mut self,
+        table: Table,
+        merchant: &str,
+        key: &str,
+    ) -> Result<Option<u32>, Infallible> {
+        Ok(self.versions.get(&(table, merchant.into(), key.into())).copied())
+    }
+
+    fn numbered(
+        &mut self,
+        table: Table,
+        merchant: &str,
+        number: &str,
+    ) -> Result<Option<u32>, Infallible> {
+        Ok(self.numbers.get(&(table, merchant.into(), number.into())).copied())
+    }
+
+    fn intent(&mut self, key: IntentKey<'_>) -> Result<Option<IntentState>, Infallible> {
+        let key = (key.0.to_owned(), key.1.to_owned(), key.2.to_owned());
+        Ok(self.intents.remove(&key))
+    }
+
+    fn balance(&mut self, merchant: &str, account: &str) -> Result<Balance, Infallible> {
+        Ok(self
+            .balances
+            .get(&(merchant.into(), account.into()))
+            .map_or_else(Balance::default, |it| it.0))
+    }
+
+    fn looks_at_all(&self) -> bool {
+        self.looked_at_all
+    }
+}
