@@ -37,6 +37,7 @@ step_deploy() { tests/deploy/run.sh; }
 step_sdk_python() { tests/sdk/run.sh python; }
 step_sdk_node() { tests/sdk/run.sh node; }
 step_browser() { tests/browser/run.sh; }
+step_observe() { tests/observe/run.sh; }
 
 step_fuzz() {
   # libFuzzer's coverage needs a flag that stable Rust hides behind this variable. No address
@@ -59,7 +60,7 @@ step_fuzz() {
   done
 }
 
-all=(ensure format clippy tidy deploy cargo build sdk-python sdk-node browser fuzz)
+all=(ensure format clippy tidy deploy cargo build sdk-python sdk-node browser observe fuzz)
 case ${1:-all} in
   all) steps=("${all[@]}") ;;
   lint) steps=(format clippy tidy) ;;

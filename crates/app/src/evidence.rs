@@ -2,13 +2,13 @@
 
 use crate::ports::{Commit, CommitError, Intent, IntentChange, IntentKind, Put, StoreError};
 use crate::{
-    Courier, Notification, NotificationEvent, NotificationState, Platform, Provider, Store,
+    Change, Courier, Notification, NotificationEvent, NotificationState, Platform, Provider, Store,
     Versioned,
 };
 use channel::{Answer, ChannelId, ChannelState, Operation, PaymentFacts};
 use kernel::{MerchantId, Money, Serial, SerialKind, Timestamp, fee};
 use ledger::{Event, Journal, RefundMoney, Source};
-use payments::{Care, Effect, Evidence, Payment, Receipt, Recorded};
+use payments::{AttemptState, Care, Effect, Evidence, Payment, Receipt, Recorded};
 
 /// Why news could not be taken in; whoever brought it should bring it again.
 #[derive(Debug, thiserror::Error)]
@@ -215,7 +215,12 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
                 commit.intents.retain(|it| !is_heal(it));
             }
             match self.commit(commit).await {
-                Ok(()) => return Ok(after),
+                Ok(()) => {
+                    if let Some(channel) = ended_unpaid(&before, &after, attempt) {
+                        self.changed(&Change::AttemptEnded { channel });
+                    }
+                    return Ok(after);
+                }
                 Err(error @ (CommitError::Stale(_) | CommitError::Exists(_))) => lost = error,
                 Err(error) => return Err(NewsError::Commit(error)),
             }
@@ -364,6 +369,13 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
 
 fn is_heal(change: &IntentChange) -> bool {
     matches!(change, IntentChange::Schedule(it) if it.kind == IntentKind::Heal)
+}
+
+/// The channel of `attempt` if it was open before and has now ended without money.
+fn ended_unpaid(before: &Payment, after: &Payment, attempt: Serial) -> Option<String> {
+    let (before, after) = (before.attempt(attempt)?, after.attempt(attempt)?);
+    let unpaid = !after.state.is_open() && after.state != AttemptState::Succeeded;
+    (before.state.is_open() && unpaid).then(|| after.channel.clone())
 }
 
 pub(crate) fn channel_of(payment: &Payment, attempt: Serial) -> String {

@@ -24,7 +24,7 @@ pub use notify::{
 };
 pub use pay::{PayError, PayRequest};
 pub use place::{CloseError, PlaceError, Placed};
-pub use platform::{Observer, Platform, Policy};
+pub use platform::{Change, Observer, Platform, Policy};
 pub use ports::{
     Backlog, Commit, CommitError, Courier, Delivery, Holder, Intent, IntentChange, IntentKind,
     JournalRow, NODES, Node, Provider, Pulse, Put, Store, StoreError, Subject, Versioned,

@@ -108,7 +108,7 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
     ) -> (Notification, Option<Timestamp>) {
         let tries = before.tries + 1;
         let rung = tries - before.ladder_from;
-        let pause = next_try_s(&self.policy.notify_ladder_s, rung);
+        let pause = next_try_s(&self.policy().notify_ladder_s, rung);
         let (state, due) = match (delivery.accepted(), pause) {
             (true, _) => (NotificationState::Delivered, None),
             // A notification that was heard once stays heard, whatever a replay meets.

@@ -44,6 +44,7 @@ pub enum PayError {
 
 impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
     /// Gives the payer a channel's code or link, creating the channel's order if there is none.
+    #[tracing::instrument(target = "feiqian::trace", level = "trace", skip_all)]
     pub async fn pay(
         &self,
         request: &PayRequest,
@@ -106,7 +107,8 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
     fn choose(&self, payment: &Payment, request: &PayRequest) -> Result<ChannelId, PayError> {
         let product = channel_product(request.product);
         let facts = OrderFacts { amount: payment.terms.amount, product };
-        let offered = self.policy.candidates.iter();
+        let policy = self.policy();
+        let offered = policy.candidates.iter();
         let wanted: Vec<routing::Candidate> = match &request.channel {
             Some(wish) => offered.filter(|it| it.id == *wish).cloned().collect(),
             None => offered.cloned().collect(),
@@ -122,7 +124,8 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
         product: TradeProduct,
         now: Timestamp,
     ) -> Attempt {
-        let candidate = self.policy.candidates.iter().find(|it| it.id == *channel);
+        let policy = self.policy();
+        let candidate = policy.candidates.iter().find(|it| it.id == *channel);
         Attempt {
             serial: self.serial(now, SerialKind::Attempt),
             channel: channel.as_str().into(),

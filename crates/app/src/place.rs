@@ -2,7 +2,7 @@
 
 use crate::evidence::NewsError;
 use crate::ports::{Commit, CommitError, Intent, IntentChange, IntentKind, Put, StoreError};
-use crate::{Courier, Merchant, Platform, Provider, Store, Versioned};
+use crate::{Change, Courier, Merchant, Platform, Provider, Store, Versioned};
 use channel::Product;
 use kernel::{Money, Serial, SerialKind, Timestamp};
 use payments::{CloseRefusal, Mode, Payment, PaymentState, Terms, TradeProduct};
@@ -75,6 +75,7 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
     ///
     /// Eager orders are durable before the channel hears of them; if the channel stays silent the
     /// order is there, in doubt, and asking again under the same number goes on with it.
+    #[tracing::instrument(target = "feiqian::trace", level = "trace", skip_all)]
     pub async fn place_order(
         &self,
         merchant: &Merchant,
@@ -87,6 +88,7 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
             TradeProduct::Native | TradeProduct::H5 => merchant.mode,
             TradeProduct::Cashier => Mode::Lazy,
         };
+        let policy = self.policy();
         let verdict = risk::assess(
             &risk::Facts {
                 merchant: &merchant.id,
@@ -94,13 +96,13 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
                 payer: terms.payer.as_deref(),
                 payer_ip: terms.payer_ip.as_deref(),
             },
-            &self.policy.risk,
+            &policy.risk,
         );
         if verdict.action != risk::Action::Allow {
             return Err(PlaceError::Risk(verdict));
         }
         let facts = OrderFacts { amount: terms.amount, product: channel_product(terms.product) };
-        let decision = routing::choose(&facts, &self.policy.candidates);
+        let decision = routing::choose(&facts, &policy.candidates);
         let Some(chosen) = decision.chosen.clone() else {
             return Err(PlaceError::NoChannel(decision));
         };
@@ -134,13 +136,14 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
         now: Timestamp,
     ) -> Payment {
         let zero = Money::zero(terms.amount.currency());
-        let expires = terms.time_expire.unwrap_or(now.plus_s(self.policy.default_expiry_s));
+        let expires = terms.time_expire.unwrap_or(now.plus_s(self.policy().default_expiry_s));
         Payment {
             serial: self.serial(now, SerialKind::Payment),
             merchant: merchant.id.clone(),
             terms,
             mode,
             verifies_with: None,
+            trace: self.trace(),
             fee_rate: merchant.fee_rate,
             late: merchant.late,
             state: PaymentState::NotPay,
@@ -205,6 +208,7 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
     }
 
     /// Closes an unpaid order, at its channels first. Closing again is fine.
+    #[tracing::instrument(target = "feiqian::trace", level = "trace", skip_all)]
     pub async fn close_order(
         &self,
         merchant: &Merchant,
@@ -248,7 +252,9 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
             subject: closed.serial,
         };
         let payments = vec![Put { value: closed, expected: version }];
-        self.commit(Commit { payments, intents: vec![finish], ..Commit::default() }).await
+        self.commit(Commit { payments, intents: vec![finish], ..Commit::default() }).await?;
+        self.changed(&Change::OrderClosed);
+        Ok(())
     }
 }
 

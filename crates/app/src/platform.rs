@@ -1,9 +1,12 @@
 //! The ports and the policy in one value; the use cases are its methods.
 
 use crate::{Commit, CommitError, IntentChange, Store};
-use kernel::{MerchantId, Serial, SerialGenerator, SerialKind, Timestamp};
-use payments::Payment;
-use std::sync::{Mutex, PoisonError};
+use arc_swap::ArcSwap;
+use kernel::{MerchantId, Money, Serial, SerialGenerator, SerialKind, Timestamp};
+use ledger::Event;
+use payments::{Payment, RefundState, TradeProduct};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// What operators configure.
 #[derive(Clone, Debug)]
@@ -20,13 +23,41 @@ pub struct Policy {
 pub trait Observer: Send + Sync {
     /// `due`: the earliest time at which something newly scheduled wants to be done.
     fn committed(&self, payment: Option<(&MerchantId, Serial)>, due: Option<Timestamp>);
+
+    /// How the store answered a commit, and after how long by the machine's clock.
+    fn answered(&self, _result: &Result<(), CommitError>, _took: Duration) {}
+
+    /// What business change has just become durable.
+    fn changed(&self, _change: &Change) {}
+
+    /// Text to keep with a payment that is made now, so that later work on it can be tied to this.
+    fn trace(&self) -> Option<String> {
+        None
+    }
+}
+
+/// A business change, for those who count them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    OrderCreated(TradeProduct),
+    Paid {
+        channel: String,
+        amount: Money,
+    },
+    /// An attempt ended without money.
+    AttemptEnded {
+        channel: String,
+    },
+    OrderClosed,
+    /// `Processing`: accepted.
+    Refund(RefundState, Money),
 }
 
 pub struct Platform<S, P, C> {
     pub store: S,
     pub provider: P,
     pub courier: C,
-    pub policy: Policy,
+    policy: ArcSwap<Policy>,
     serials: Mutex<SerialGenerator>,
     observer: Box<dyn Observer>,
 }
@@ -40,7 +71,18 @@ impl<S: Store, P, C> Platform<S, P, C> {
         serials: SerialGenerator,
         observer: Box<dyn Observer>,
     ) -> Platform<S, P, C> {
-        Platform { store, provider, courier, policy, serials: Mutex::new(serials), observer }
+        let (policy, serials) = (ArcSwap::from_pointee(policy), Mutex::new(serials));
+        Platform { store, provider, courier, policy, serials, observer }
+    }
+
+    /// The policy of the moment. A decision takes it once.
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
+    }
+
+    /// From now on. Use cases under way end with the policy that they began with.
+    pub fn set_policy(&self, policy: Policy) {
+        self.policy.store(Arc::new(policy));
     }
 
     pub(crate) fn serial(&self, now: Timestamp, kind: SerialKind) -> Serial {
@@ -48,7 +90,17 @@ impl<S: Store, P, C> Platform<S, P, C> {
         self.serials.lock().unwrap_or_else(PoisonError::into_inner).next(now, kind)
     }
 
+    pub(crate) fn trace(&self) -> Option<String> {
+        self.observer.trace()
+    }
+
+    pub(crate) fn changed(&self, change: &Change) {
+        self.observer.changed(change);
+    }
+
+    #[tracing::instrument(target = "feiqian::trace", level = "trace", skip_all)]
     pub(crate) async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
+        let changes = changes(&commit);
         let payment = commit.payments.first().map(|it| id_of(&it.value));
         let scheduled = commit.intents.iter().filter_map(|it| match it {
             IntentChange::Schedule(intent) => Some(intent.due),
@@ -56,7 +108,11 @@ impl<S: Store, P, C> Platform<S, P, C> {
             IntentChange::Finish { .. } => None,
         });
         let due = scheduled.min();
-        self.store.commit(commit).await?;
+        let began = Instant::now();
+        let result = self.store.commit(commit).await;
+        self.observer.answered(&result, began.elapsed());
+        result?;
+        changes.iter().for_each(|it| self.observer.changed(it));
         self.observer.committed(payment.as_ref().map(|it| (&it.0, it.1)), due);
         Ok(())
     }
@@ -64,4 +120,31 @@ impl<S: Store, P, C> Platform<S, P, C> {
 
 fn id_of(payment: &Payment) -> (MerchantId, Serial) {
     (payment.merchant.clone(), payment.serial)
+}
+
+/// The changes that a commit shows by itself. Those that only a comparison with before shows are
+/// told by whoever compares.
+fn changes(commit: &Commit) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let made = commit.payments.iter().filter(|it| it.expected == 0);
+    changes.extend(made.map(|it| Change::OrderCreated(it.value.terms.product)));
+    for journal in &commit.journals {
+        match journal.event {
+            Event::Paid => {
+                let payment = commit.payments.iter().find(|it| it.value.serial == journal.payment);
+                let receipt = payment.and_then(|it| it.value.receipt.as_ref().zip(Some(&it.value)));
+                changes.extend(receipt.map(|(receipt, payment)| Change::Paid {
+                    channel: crate::evidence::channel_of(payment, receipt.attempt),
+                    amount: receipt.amount,
+                }));
+            }
+            Event::RefundAccepted | Event::RefundDone | Event::RefundFailed => {
+                let refund = commit.refunds.iter().find(|it| it.value.serial == journal.subject);
+                changes
+                    .extend(refund.map(|it| Change::Refund(it.value.state, it.value.terms.amount)));
+            }
+            Event::Unexpected => {}
+        }
+    }
+    changes
 }

@@ -3,7 +3,7 @@
 use crate::evidence::{NewsError, RACES, channel_of, refund_money};
 use crate::pay::callback_path;
 use crate::ports::{Commit, CommitError, Intent, IntentChange, IntentKind, Put, StoreError};
-use crate::{Courier, Merchant, NotificationEvent, Platform, Provider, Store, Versioned};
+use crate::{Change, Courier, Merchant, NotificationEvent, Platform, Provider, Store, Versioned};
 use channel::{Answer, ChannelId, CreateRefund, Operation, RefundChannelState, RefundFacts};
 use kernel::{MerchantId, Serial, SerialKind, Timestamp};
 use ledger::{Account, AccountKind, BalanceError, Event, Journal};
@@ -50,6 +50,7 @@ pub enum RefundError {
 
 impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
     /// Accepts a refund, or finds the one accepted before with the same terms.
+    #[tracing::instrument(target = "feiqian::trace", level = "trace", skip_all)]
     pub async fn refund(
         &self,
         merchant: &Merchant,
@@ -289,7 +290,13 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
             }
             commit.refunds.push(Put { value: refund.clone(), expected: known.version });
             match self.commit(commit).await {
-                Ok(()) => return Ok(refund),
+                Ok(()) => {
+                    // Nothing is booked for it, so the commit alone does not show it.
+                    if change == RefundChange::To(RefundState::Abnormal) {
+                        self.changed(&Change::Refund(refund.state, refund.terms.amount));
+                    }
+                    return Ok(refund);
+                }
                 Err(error @ (CommitError::Stale(_) | CommitError::Exists(_))) => lost = error,
                 Err(error) => return Err(NewsError::Commit(error)),
             }

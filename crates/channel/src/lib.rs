@@ -348,4 +348,9 @@ pub trait Channel: Send + Sync {
 
     /// Takes in keys that an earlier [`Answer::Keys`] brought. Known ones stay valid.
     fn learn(&self, keys: &[ProviderKey]);
+
+    /// When the last of the learnt keys ends. `None`: none was learnt, or they have no end.
+    fn keys_end(&self) -> Option<Timestamp> {
+        None
+    }
 }

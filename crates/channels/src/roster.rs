@@ -3,6 +3,7 @@
 
 use crate::driver::{HttpDriver, not_sent};
 use app::Provider;
+use arc_swap::ArcSwap;
 use channel::{Answer, Callback, CallbackError, Channel, ChannelId, HttpMessage, Operation};
 use kernel::Timestamp;
 use std::collections::BTreeMap;
@@ -12,24 +13,41 @@ use std::sync::Arc;
 pub type Now = Box<dyn Fn() -> Timestamp + Send + Sync>;
 
 pub struct Roster {
-    driver: HttpDriver,
-    channels: BTreeMap<ChannelId, Arc<dyn Channel>>,
+    lineup: ArcSwap<Lineup>,
     now: Now,
 }
 
-impl Roster {
+/// Replaced whole: whoever asks keeps the line-up with which they began.
+struct Lineup {
+    driver: HttpDriver,
+    channels: BTreeMap<ChannelId, Arc<dyn Channel>>,
+}
+
+impl Lineup {
     /// A later channel of the same name replaces an earlier one.
-    pub fn new(driver: HttpDriver, channels: Vec<Arc<dyn Channel>>, now: Now) -> Roster {
+    fn new(driver: HttpDriver, channels: Vec<Arc<dyn Channel>>) -> Lineup {
         let channels = channels.into_iter().map(|it| (it.id().clone(), it)).collect();
-        Roster { driver, channels, now }
+        Lineup { driver, channels }
+    }
+}
+
+impl Roster {
+    pub fn new(driver: HttpDriver, channels: Vec<Arc<dyn Channel>>, now: Now) -> Roster {
+        Roster { lineup: ArcSwap::from_pointee(Lineup::new(driver, channels)), now }
     }
 
-    pub fn channel(&self, id: &ChannelId) -> Option<&Arc<dyn Channel>> {
-        self.channels.get(id)
+    /// Puts other channels in place, with a client that may reach them. What was learnt of the old
+    /// ones, keys and failures, is forgotten.
+    pub fn replace(&self, driver: HttpDriver, channels: Vec<Arc<dyn Channel>>) {
+        self.lineup.store(Arc::new(Lineup::new(driver, channels)));
     }
 
-    pub fn channels(&self) -> impl Iterator<Item = &Arc<dyn Channel>> {
-        self.channels.values()
+    pub fn channel(&self, id: &ChannelId) -> Option<Arc<dyn Channel>> {
+        self.lineup.load().channels.get(id).cloned()
+    }
+
+    pub fn channels(&self) -> Vec<Arc<dyn Channel>> {
+        self.lineup.load().channels.values().cloned().collect()
     }
 
     /// Reads a callback of `channel`, fetching keys first if it is signed by an unknown one.
@@ -40,10 +58,11 @@ impl Roster {
         channel: &ChannelId,
         message: &HttpMessage,
     ) -> Option<Result<Callback, CallbackError>> {
-        let channel = self.channels.get(channel)?.as_ref();
+        let lineup = self.lineup.load_full();
+        let channel = lineup.channels.get(channel)?.as_ref();
         let first = channel.callback(message, (self.now)());
         if let Err(CallbackError::UnknownKey(_)) = &first {
-            self.driver.refresh_keys(channel, (self.now)()).await;
+            lineup.driver.refresh_keys(channel, (self.now)()).await;
             return Some(channel.callback(message, (self.now)()));
         }
         Some(first)
@@ -51,16 +70,18 @@ impl Roster {
 
     /// Fetches every channel's keys: to be done at least every 12 hours.
     pub async fn refresh_keys(&self) {
-        for channel in self.channels.values() {
-            self.driver.refresh_keys(channel.as_ref(), (self.now)()).await;
+        let lineup = self.lineup.load_full();
+        for channel in lineup.channels.values() {
+            lineup.driver.refresh_keys(channel.as_ref(), (self.now)()).await;
         }
     }
 }
 
 impl Provider for Roster {
     async fn ask(&self, channel: &ChannelId, operation: &Operation) -> Answer {
-        match self.channels.get(channel) {
-            Some(it) => self.driver.ask(it.as_ref(), operation, (self.now)()).await,
+        let lineup = self.lineup.load_full();
+        match lineup.channels.get(channel) {
+            Some(it) => lineup.driver.ask(it.as_ref(), operation, (self.now)()).await,
             None => {
                 let why = format!("channel {channel} is not configured; add it again");
                 // An operator may put it back, so nothing is refused for good.
@@ -70,6 +91,6 @@ impl Provider for Roster {
     }
 
     fn payee(&self, channel: &ChannelId) -> Option<String> {
-        self.channels.get(channel).map(|it| it.payee().to_owned())
+        self.lineup.load().channels.get(channel).map(|it| it.payee().to_owned())
     }
 }

@@ -100,6 +100,9 @@ pub struct Payment {
     /// The platform key that the merchant's client asked answers to be signed with; its
     /// notifications are signed with the same. `None`: it did not say.
     pub verifies_with: Option<String>,
+    /// Ties later work on the order to the request that made it, for people who look for a fault.
+    /// Opaque: nothing is decided by it.
+    pub trace: Option<String>,
     /// The merchant's rate on the day of the order.
     pub fee_rate: BasisPoints,
     pub late: LatePolicy,
@@ -404,6 +407,7 @@ mod tests {
             },
             mode: Mode::Eager,
             verifies_with: None,
+            trace: None,
             fee_rate: rate(600),
             late,
             state: PaymentState::NotPay,

@@ -2,6 +2,7 @@
 //! merchant, account, amount and currency are ours.
 
 use crate::gateway::Gateway;
+use crate::observe::trace;
 use axum::body::Body;
 use axum::response::Response;
 use channel::{Callback, CallbackError, ChannelId, HttpMessage};
@@ -37,21 +38,23 @@ pub async fn handle(
         Some(Ok(told)) => told,
     };
     let platform = &gateway.platform;
-    let taken = match told {
-        Callback::Payment(facts) => {
-            let taken = platform.payment_called_back(&id, &merchant, payment, &facts, now).await;
-            taken.map(|it| it.is_some())
-        }
-        Callback::Refund(facts) => {
-            let taken = platform.refund_called_back(&id, &merchant, &facts, now).await;
-            taken.map(|it| it.is_some())
-        }
-        Callback::Other { kind } => {
-            tracing::info!(channel, kind, "a callback that we do not act on");
-            Ok(true)
+    let taken = async {
+        match told {
+            Callback::Payment(facts) => {
+                let taken = platform.payment_called_back(&id, &merchant, payment, &facts, now);
+                taken.await.map(|it| it.is_some())
+            }
+            Callback::Refund(facts) => {
+                let taken = platform.refund_called_back(&id, &merchant, &facts, now);
+                taken.await.map(|it| it.is_some())
+            }
+            Callback::Other { kind } => {
+                tracing::info!(channel, kind, "a callback that we do not act on");
+                Ok(true)
+            }
         }
     };
-    match taken {
+    match trace::called_back(gateway, channel, &merchant, payment, taken).await {
         Ok(true) => reply(StatusCode::OK, accepted_body()),
         Ok(false) => {
             tracing::error!(channel, %merchant, %payment, "a signed callback that is not about this payment");

@@ -2,8 +2,9 @@
 
 use crate::cashier::{self, CashierState, CashierView, Choice, Lang, MethodView};
 use crate::clock;
-use crate::gateway::{ChannelLabel, Gateway};
+use crate::gateway::Gateway;
 use crate::links;
+use crate::settings::ChannelLabel;
 use app::{PayError, PayRequest, Store};
 use axum::body::Body;
 use axum::response::Response;
@@ -108,7 +109,7 @@ fn same_origin(gateway: &Gateway, payer: &Payer) -> bool {
         None => true,
         Some(origin) => {
             let host = payer.header(header::HOST).unwrap_or("");
-            origin == gateway.config.server.public_url
+            origin == gateway.settings().config.server.public_url
                 || origin.split_once("://").is_some_and(|it| it.1 == host)
         }
     }
@@ -218,10 +219,10 @@ async fn reload(gateway: &Gateway, payment: Payment) -> Payment {
 /// The channels that take the order.
 fn offered(gateway: &Gateway, payment: &Payment) -> Vec<ChannelLabel> {
     let facts = OrderFacts { amount: payment.terms.amount, product: None };
-    let willing =
-        gateway.platform.policy.candidates.iter().filter(|it| it.refusal(&facts).is_none());
+    let (policy, settings) = (gateway.platform.policy(), gateway.settings());
+    let willing = policy.candidates.iter().filter(|it| it.refusal(&facts).is_none());
     let label =
-        |it: &routing::Candidate| gateway.labels.iter().find(|label| label.id == it.id).cloned();
+        |it: &routing::Candidate| settings.labels.iter().find(|label| label.id == it.id).cloned();
     willing.filter_map(label).collect()
 }
 

@@ -1,10 +1,12 @@
 //! Commands. Exit code 0 only on success; `--json` where figures are printed.
 
 use crate::clock::{self, Clock};
-use crate::config::{Config, FILE_NAME};
+use crate::config::{Config, FILE_NAME, ObserveConfig};
+use crate::configuration;
 use crate::gateway::{Gateway, Liberties};
 use crate::install::{self, NewMerchant};
-use crate::{bench, demo, serve, simulator, worker};
+use crate::observe::{self, Process, log};
+use crate::{bench, demo, reload, serve, simulator, worker};
 use app::Store;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kernel::{BasisPoints, MerchantId, Serial};
@@ -22,6 +24,7 @@ use tokio::sync::watch;
 macro_rules! say {
     ($($line:tt)*) => { writeln!(std::io::stdout(), $($line)*)? };
 }
+pub(crate) use say;
 
 #[derive(Debug, Parser)]
 #[command(name = "feiqian", version, about = "Feiqian (飞钱): an open payment platform")]
@@ -43,6 +46,9 @@ enum Command {
     /// Add and list merchants
     #[command(subcommand)]
     Merchant(MerchantCommand),
+    /// Check, show and explain the configuration
+    #[command(subcommand)]
+    Config(configuration::ConfigCommand),
     /// Bring the database up to date
     Migrate(Place),
     /// Look into the books
@@ -70,7 +76,7 @@ pub struct Place {
 }
 
 impl Place {
-    fn file(&self) -> PathBuf {
+    pub(crate) fn file(&self) -> PathBuf {
         self.config.clone().unwrap_or_else(|| self.data.join(FILE_NAME))
     }
 
@@ -101,6 +107,16 @@ enum Role {
     All,
     Gateway,
     Worker,
+}
+
+impl Role {
+    fn name(self) -> &'static str {
+        match self {
+            Role::All => "all",
+            Role::Gateway => "gateway",
+            Role::Worker => "worker",
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -250,40 +266,21 @@ pub fn explain(error: &(dyn Error + 'static)) -> String {
 
 pub async fn run(cli: Cli) -> Result<(), Fault> {
     match cli.command {
-        Command::Demo(args) => {
-            log("warn");
-            demo::run(args).await
-        }
+        Command::Demo(args) => demo::run(args).await,
         Command::Simulator(args) => {
-            log("warn");
+            log::install("warn", &ObserveConfig::default(), "simulator")?;
             simulator::run(args).await
         }
-        Command::Serve(args) => {
-            log("info");
-            serve(args).await
-        }
+        Command::Serve(args) => serve(args).await,
         Command::Init(args) => init(args).await,
         Command::Merchant(command) => merchant(command).await,
+        Command::Config(command) => configuration::run(command),
         Command::Migrate(place) => migrate(&place),
         Command::Ledger(command) => ledger(command).await,
         Command::Notification(command) => notification(command).await,
         Command::Held(command) => held(command).await,
         Command::Bench(args) => bench::run(args).await,
     }
-}
-
-/// Lines for people on a terminal, JSON elsewhere. `RUST_LOG` decides how much.
-fn log(default: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let done = if std::io::stderr().is_terminal() {
-        lines.try_init()
-    } else {
-        lines.json().flatten_event(true).try_init()
-    };
-    // Someone else has set it up: fine.
-    done.ok();
 }
 
 /// Turns true on SIGTERM or Ctrl-C.
@@ -312,9 +309,14 @@ const KEYS_EVERY: Duration = Duration::from_secs(6 * 3600);
 
 async fn serve(args: ServeArgs) -> Result<(), Fault> {
     let liberties = Liberties { plain_http_channels: args.plain_http_channels };
-    let gateway = Gateway::open(args.place.config()?, Clock::default(), &liberties)?;
-    let gateway = Arc::new(gateway);
+    let file = args.place.file();
+    let config = configuration::checked(&file)?;
+    let process = Process { role: args.role.name(), works: args.role != Role::Gateway };
+    let export = log::install("info", &config.observe, process.role)?;
+    let gateway = Arc::new(Gateway::open(config, Clock::default(), &liberties)?);
     let stop = stop_signal();
+    reload::on_hangup(gateway.clone(), file, stop.clone())?;
+    let watching = observe::start(&gateway, process, &stop).await?;
     let roster = gateway.roster.clone();
     tokio::spawn(async move {
         loop {
@@ -329,12 +331,17 @@ async fn serve(args: ServeArgs) -> Result<(), Fault> {
     // A worker listens too: for its health, and for callbacks that a balancer sends its way.
     let listener = tokio::net::TcpListener::bind(gateway.config.server.listen).await?;
     tracing::info!(listen = %listener.local_addr()?, "feiqian serves");
-    let live = gateway.live.clone();
-    serve::serve(listener, serve::router(gateway), live, stop).await;
+    serve::serve(listener, serve::router(gateway.clone()), gateway, stop).await;
     if let Some(work) = work {
         work.await?;
     }
+    for task in watching {
+        task.await?;
+    }
     tracing::info!("feiqian has stopped");
+    if let Some(export) = export {
+        export.flush().await;
+    }
     Ok(())
 }
 

@@ -2,27 +2,21 @@
 
 use crate::clock;
 use crate::merchants::Merchants;
+use crate::settings::Current;
 use crate::v3::wire;
 use app::{Courier, Delivery, Merchant, Notification, NotificationEvent, Subject};
-use channels::NotifyClient;
-use seal::KeyRing;
 use std::sync::Arc;
 use wechatpay::headers::{self, SignatureHeaders};
 use wechatpay::notification::{Envelope, EventType};
 
 pub struct MerchantCourier {
-    client: NotifyClient,
-    keys: Arc<KeyRing>,
+    settings: Arc<Current>,
     merchants: Arc<Merchants>,
 }
 
 impl MerchantCourier {
-    pub fn new(
-        client: NotifyClient,
-        keys: Arc<KeyRing>,
-        merchants: Arc<Merchants>,
-    ) -> MerchantCourier {
-        MerchantCourier { client, keys, merchants }
+    pub fn new(settings: Arc<Current>, merchants: Arc<Merchants>) -> MerchantCourier {
+        MerchantCourier { settings, merchants }
     }
 
     async fn sealed(
@@ -86,12 +80,13 @@ impl Courier for MerchantCourier {
                 return Delivery { status: None, duration_ms: 0, body_head, error: Some(error) };
             }
         };
-        let key = self.keys.signer_for(subject.payment.verifies_with.as_deref());
+        let settings = self.settings.load_full();
+        let key = settings.keys.signer_for(subject.payment.verifies_with.as_deref());
         let (time, nonce) = (clock::wall().seconds(), seal::random_nonce());
         let signed = SignatureHeaders::sign(&key.signer, &key.id, time, &nonce, &body);
         let mut list = vec![(headers::CONTENT_TYPE, "application/json".to_owned())];
         list.extend(signed.pairs());
-        let delivery = self.client.post(&notification.url, list, body).await;
+        let delivery = settings.notify.post(&notification.url, list, body).await;
         tracing::info!(
             notification = %notification.id,
             payment = %notification.payment,

@@ -9,6 +9,7 @@ use crate::clock::{self, Clock};
 use crate::config::{Config, FILE_NAME};
 use crate::gateway::{Gateway, Liberties};
 use crate::install::{self, MerchantFiles, NewMerchant};
+use crate::observe::{self, Process, log};
 use crate::simulator::{self, CHANNEL_APPID, CHANNEL_MCHID, SIM_KEY_ID};
 use crate::{links, serve, worker};
 use app::Store;
@@ -45,6 +46,9 @@ pub struct DemoArgs {
 
 pub(crate) const MERCHANT: &str = "1900000001";
 pub(crate) const APPID: &str = "wx2421b1c4370ec43b";
+const PROCESS: Process = Process { role: "all", works: true };
+/// Whoever tries the demo does so from one address.
+const UNLIMITED: &str = "\n[limits]\nper_merchant_per_s = 0\nper_ip_per_s = 0\n";
 const HELD_TOGETHER: Duration = Duration::from_secs(20);
 
 /// Everything that runs.
@@ -59,21 +63,23 @@ pub struct Demo {
 }
 
 pub async fn run(args: DemoArgs) -> Result<(), Fault> {
+    // A configuration that is there already may name a collector.
+    let known = Config::load(&args.data.join(FILE_NAME)).map(|it| it.observe);
+    let export = log::install("warn", &known.unwrap_or_default(), PROCESS.role)?;
     let demo = Demo::start(&args.data, args.port).await?;
-    if args.once {
-        let done = demo.once().await;
-        demo.end().await;
-        return done;
-    }
-    demo.tell();
-    let mut stop = stop_signal();
-    while !*stop.borrow() {
-        if stop.changed().await.is_err() {
-            break;
-        }
-    }
+    let done = if args.once {
+        demo.once().await
+    } else {
+        demo.tell();
+        // An error means that nobody can tell any more: then it ends, too.
+        stop_signal().wait_for(|it| *it).await.ok();
+        Ok(())
+    };
     demo.end().await;
-    Ok(())
+    if let Some(export) = export {
+        export.flush().await;
+    }
+    done
 }
 
 impl Demo {
@@ -102,10 +108,11 @@ impl Demo {
 
         let (stop, stopped) = watch::channel(false);
         let router = serve::router(gateway.clone()).merge(demo_routes(gateway.clone(), &sample));
-        let tasks = vec![
+        let mut tasks = observe::start(&gateway, PROCESS, &stopped).await?;
+        tasks.extend([
             tokio::spawn(worker::run(gateway.clone(), stopped.clone())),
-            tokio::spawn(serve::serve(listener, router, gateway.live.clone(), stopped)),
-        ];
+            tokio::spawn(serve::serve(listener, router, gateway.clone(), stopped)),
+        ]);
         let cashier_url = sample_order(&gateway, &base_url).await?;
         let demo = Demo { gateway, simulator, base_url, cashier_url, sample, stop, tasks };
         demo.write_facts(data, &files)?;
@@ -134,7 +141,7 @@ impl Demo {
             "platform_public_key": absolute(&files.platform_public_key),
             "platform_public_key_id": self.gateway.config.keys.platform_public_key_id,
             "platform_certificate": absolute(&files.platform_certificate),
-            "platform_serial": self.gateway.certificate.serial(),
+            "platform_serial": self.gateway.certificate().serial(),
             "simulators": { "wechat": {
                 "base_url": self.simulator.base_url(),
                 "control_url": self.simulator.base_url(),
@@ -240,8 +247,9 @@ impl Demo {
 /// Keys of the simulated WeChat Pay and of our account there, then the installation itself.
 pub fn prepare(data: &Path, base_url: &str) -> Result<(), Fault> {
     // The simulator's port is chosen when it starts.
-    let channel = simulator::prepare(data, "http://127.0.0.1:9")?;
-    install::init(data, "127.0.0.1:8080", base_url, true, &channel)?;
+    let mut tail = simulator::prepare(data, "http://127.0.0.1:9")?;
+    tail.push_str(UNLIMITED);
+    install::init(data, "127.0.0.1:8080", base_url, true, &tail)?;
     Ok(())
 }
 

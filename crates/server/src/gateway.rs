@@ -1,61 +1,74 @@
 //! What every handler and worker shares: the platform, the keys, the merchants, the clocks.
 
 use crate::clock::{self, Clock};
-use crate::config::{ChannelConfig, ChannelKind, Config, ConfigError};
+use crate::config::{Checked, Config, ConfigError, Files, Findings, changes};
 use crate::courier::MerchantCourier;
+use crate::limits::Limits;
 use crate::live::Live;
 use crate::merchants::Merchants;
+use crate::observe::{Observe, Watched, Witness};
+use crate::settings::{self, Built, Current, OpenChannel, Settings};
 use crate::v3::NonceBook;
-use app::{Platform, Policy};
-use channel::{Channel, ChannelId};
-use channels::wechat::{TrustedKey, Wechat, WechatSettings, direct_merchant_abilities};
-use channels::{DriverSettings, HttpDriver, NotifyClient, NotifySettings, Roster, TrustRoots};
-use kernel::{BasisPoints, Secret, SerialGenerator, Zone};
-use seal::{Certificate, KeyRing, Signer, Vault, Verifier};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use app::Platform;
+use arc_swap::ArcSwap;
+use channels::Roster;
+use kernel::{SerialGenerator, Zone};
+use seal::{Certificate, Vault};
+use std::sync::{Arc, Mutex, PoisonError};
 use store::SqliteStore;
 
-pub type House = Platform<SqliteStore, Arc<Roster>, MerchantCourier>;
+pub type House = Platform<SqliteStore, Watched<Arc<Roster>>, Watched<MerchantCourier>>;
 
 pub struct Gateway {
+    /// As the process began. What may change while it runs is in [`Gateway::settings`].
     pub config: Config,
+    settings: Arc<Current>,
     pub clock: Clock,
     pub platform: House,
     pub roster: Arc<Roster>,
-    pub keys: Arc<KeyRing>,
-    /// What `/v3/certificates` lists.
-    pub certificate: Certificate,
+    /// Every channel since the process began. Locked during a reload: one at a time.
+    channels: Mutex<Vec<OpenChannel>>,
+    liberties: Liberties,
+    pub limits: Arc<Limits>,
     pub merchants: Arc<Merchants>,
     pub live: Live,
-    /// Names and labels of channels for payers.
-    pub labels: Vec<ChannelLabel>,
+    pub observe: Observe,
     /// Signs our own links: cashier tokens, bill downloads.
     pub link_key: [u8; 32],
     pub nonces: NonceBook,
-}
-
-#[derive(Clone, Debug)]
-pub struct ChannelLabel {
-    pub id: ChannelId,
-    pub zh: String,
-    pub en: String,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error(transparent)]
     Config(#[from] ConfigError),
-    #[error("{path} cannot be read: {problem}")]
-    File { path: PathBuf, problem: String },
-    #[error("channel {id}: {problem}")]
-    Channel { id: String, problem: String },
+    #[error("the platform has no key")]
+    NoKey,
     #[error(transparent)]
     Store(#[from] store::OpenError),
     #[error(transparent)]
     Transport(#[from] channels::TransportError),
     #[error(transparent)]
     Vault(#[from] seal::VaultError),
+}
+
+/// Why the settings stay what they were.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    #[error("{0}")]
+    Wrong(Findings),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+/// What a reload came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Keys whose new values hold from now on.
+    pub taken: Vec<String>,
+    /// Keys that have other values in the file, which a restart would take.
+    pub waiting: Vec<String>,
+    pub warnings: Findings,
 }
 
 /// What only the demo and tests change.
@@ -65,106 +78,63 @@ pub struct Liberties {
     pub plain_http_channels: bool,
 }
 
-fn read(path: &Path) -> Result<String, OpenError> {
-    let named = |problem: std::io::Error| OpenError::File {
-        path: path.into(),
-        problem: problem.to_string(),
-    };
-    std::fs::read_to_string(path).map_err(named)
+fn wrong(config: &Config, findings: Findings) -> ConfigError {
+    ConfigError::Wrong { path: config.origin.file.clone(), findings: findings.errors() }
 }
 
-fn bad<E: std::fmt::Display>(path: &Path) -> impl Fn(E) -> OpenError {
-    let path = path.to_path_buf();
-    move |problem| OpenError::File { path: path.clone(), problem: problem.to_string() }
+fn vault_of(key: [u8; 32]) -> Result<(Vault, [u8; 32]), OpenError> {
+    let link_key = seal::digest::hmac_sha256(&key, b"links");
+    Ok((Vault::new(vec![("1".into(), key)])?, link_key))
 }
 
 /// Opens the vault of an installation, and derives the key for links from it.
 pub fn open_vault(config: &Config) -> Result<(Vault, [u8; 32]), OpenError> {
-    let path = config.path(&config.keys.vault_key);
-    let text = read(&path)?;
-    let key = crate::install::parse_vault_key(text.trim()).ok_or_else(|| OpenError::File {
-        path,
-        problem: "it must hold 64 hexadecimal digits".into(),
-    })?;
-    let link_key = seal::digest::hmac_sha256(&key, b"links");
-    Ok((Vault::new(vec![("1".into(), key)])?, link_key))
+    vault_of(Files::vault_key(config).map_err(|it| wrong(config, it))?)
 }
 
 impl Gateway {
     /// Opens the store, the keys and the channels of an installation.
     pub fn open(config: Config, clock: Clock, liberties: &Liberties) -> Result<Gateway, OpenError> {
-        let (vault, link_key) = open_vault(&config)?;
-        let private = config.path(&config.keys.platform_private_key);
-        let signer = Signer::from_pem(&read(&private)?).map_err(bad(&private))?;
-        let certificate_path = config.path(&config.keys.platform_certificate);
-        let certificate =
-            Certificate::from_pem(&read(&certificate_path)?).map_err(bad(&certificate_path))?;
-        let mut keys = KeyRing::new(certificate.serial(), signer.clone());
-        keys.add(&config.keys.platform_public_key_id, signer);
-        let keys = Arc::new(keys);
-
-        let mut built: Vec<Arc<dyn Channel>> = Vec::new();
-        let mut candidates = Vec::new();
-        let mut labels = Vec::new();
-        let mut hosts = Vec::new();
-        for it in &config.channels {
-            let channel = open_channel(&config, it)?;
-            let cost = BasisPoints::new(it.cost_bps).unwrap_or(BasisPoints::ZERO);
-            candidates.push(routing::Candidate {
-                id: channel.id().clone(),
-                abilities: channel.abilities().clone(),
-                cost,
-                enabled: it.enabled,
-            });
-            labels.push(ChannelLabel {
-                id: channel.id().clone(),
-                zh: it.label_zh.clone().unwrap_or_else(|| "微信支付".into()),
-                en: it.label_en.clone().unwrap_or_else(|| "WeChat Pay".into()),
-            });
-            hosts.extend(it.base_url.split_once("://").map(|it| it.1.to_owned()));
-            built.push(Arc::new(channel));
-        }
-        let roots = if liberties.plain_http_channels && hosts_are_plain(&config) {
-            TrustRoots::Only(vec![])
-        } else {
-            TrustRoots::System
-        };
-        let driver = HttpDriver::new(DriverSettings {
-            allowed_hosts: hosts,
-            allow_plain_http: liberties.plain_http_channels,
-            roots: roots.clone(),
-            ..DriverSettings::default()
-        })?;
+        let mut findings = Findings::default();
+        let files = Files::read(&config, &mut findings);
+        let files = files.ok_or_else(|| wrong(&config, findings))?;
+        let (vault, link_key) = vault_of(files.vault_key)?;
+        let Built { settings, policy, channels } =
+            Settings::build(config.clone(), files, liberties)?;
+        let driver = settings::driver(&channels, liberties)?;
+        let built = channels.iter().map(|it| it.channel.clone()).collect();
         let roster = Arc::new(Roster::new(driver, built, Box::new(clock::wall)));
+        let settings = Arc::new(ArcSwap::from_pointee(settings));
         let store = SqliteStore::open(&config.path(&config.store.path))?;
         let merchants = Arc::new(Merchants::new(store.clone(), vault));
-        let client = NotifyClient::new(NotifySettings {
-            allow_private: config.notify.allow_private,
-            roots,
-            ..NotifySettings::default()
-        })?;
-        let courier = MerchantCourier::new(client, keys.clone(), merchants.clone());
-        let policy = Policy {
-            candidates,
-            risk: risk::Policy { most_minor: config.risk.single_limit_minor },
-            notify_ladder_s: wechatpay::notification::NOTIFY_LADDER_S.to_vec(),
-            default_expiry_s: config.orders.default_expiry_s,
-        };
+        let courier = MerchantCourier::new(settings.clone(), merchants.clone());
         let zone = Zone::named(&config.server.zone).unwrap_or_else(|_| Zone::shanghai());
         let serials = SerialGenerator::new(config.server.node, zone);
         let live = Live::default();
-        let platform =
-            Platform::new(store, roster.clone(), courier, policy, serials, Box::new(live.clone()));
+        let limits = Arc::new(Limits::new(config.limits.clone()));
+        let observe = Observe::default();
+        let metrics = &observe.metrics;
+        let witness = Witness { live: live.clone(), metrics: metrics.clone() };
+        let platform = Platform::new(
+            store,
+            Watched::new(roster.clone(), metrics.clone()),
+            Watched::new(courier, metrics.clone()),
+            policy,
+            serials,
+            Box::new(witness),
+        );
         Ok(Gateway {
             config,
+            settings,
             clock,
             platform,
             roster,
-            keys,
-            certificate,
+            channels: Mutex::new(channels),
+            liberties: liberties.clone(),
+            limits,
             merchants,
             live,
-            labels,
+            observe,
             link_key,
             nonces: NonceBook::default(),
         })
@@ -173,37 +143,41 @@ impl Gateway {
     pub fn store(&self) -> &SqliteStore {
         &self.platform.store
     }
-}
 
-/// Without a single https address no root certificates are needed.
-fn hosts_are_plain(config: &Config) -> bool {
-    config.channels.iter().all(|it| it.base_url.starts_with("http://"))
-}
-
-fn open_channel(config: &Config, it: &ChannelConfig) -> Result<Wechat, OpenError> {
-    let ChannelKind::Wechat = it.kind;
-    let private = config.path(&it.merchant_private_key);
-    let signer = Signer::from_pem(&read(&private)?).map_err(bad(&private))?;
-    let apiv3_key = Secret::new(read(&config.path(&it.apiv3_key))?.trim());
-    let mut trust = Vec::new();
-    if let (Some(path), Some(serial)) = (&it.platform_public_key, &it.platform_public_key_id) {
-        let path = config.path(path);
-        let verifier = Verifier::from_public_key_pem(&read(&path)?).map_err(bad(&path))?;
-        trust.push(TrustedKey { serial: serial.clone(), verifier });
+    /// The settings of the moment.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
     }
-    let callback = format!("{}/callback/{}", config.server.public_url, it.id);
-    Wechat::new(WechatSettings {
-        id: ChannelId::new(&it.id),
-        abilities: direct_merchant_abilities(),
-        base_url: it.base_url.clone(),
-        mchid: it.mchid.clone(),
-        appid: it.appid.clone(),
-        merchant_serial: it.merchant_serial.clone(),
-        signer,
-        apiv3_key,
-        notify_url: callback.clone(),
-        refund_notify_url: callback,
-        trust,
-    })
-    .map_err(|error| OpenError::Channel { id: it.id.clone(), problem: error.to_string() })
+
+    /// The certificate of the default platform key.
+    pub fn certificate(&self) -> Certificate {
+        self.settings().certificate().clone()
+    }
+
+    /// Takes over a changed configuration, or nothing of it if anything in it is wrong. Requests
+    /// under way end as they began.
+    pub fn reload(&self, checked: Checked) -> Result<Reloaded, ReloadError> {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let (Some(config), Some(files)) = (checked.config, checked.files) else {
+            return Err(ReloadError::Wrong(checked.findings.errors()));
+        };
+        let old = self.settings();
+        let taken = changes(&old.config, &config, true);
+        let waiting = changes(&self.config, &config, false);
+        let Built { settings, mut policy, channels: new } =
+            Settings::build(config, files, &self.liberties)?;
+        // A channel that is gone takes no new orders; those under way still know its cost.
+        for it in &self.platform.policy().candidates {
+            if !policy.candidates.iter().any(|new| new.id == it.id) {
+                policy.candidates.push(routing::Candidate { enabled: false, ..it.clone() });
+            }
+        }
+        // Channels before the policy that routes to them.
+        *channels = settings::line_up(&self.roster, &channels, &new, &self.liberties)
+            .map_err(OpenError::from)?;
+        self.limits.adopt(settings.config.limits.clone());
+        self.settings.store(Arc::new(settings));
+        self.platform.set_policy(policy);
+        Ok(Reloaded { taken, waiting, warnings: checked.findings })
+    }
 }

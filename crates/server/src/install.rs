@@ -117,16 +117,19 @@ pub fn init(
 }
 
 /// What `init` writes. Kept beside the reader in `config`, which refuses unknown names.
-const CONFIG: &str = r#"# Feiqian configuration. Paths are relative to this file.
+const CONFIG: &str = r#"# Feiqian configuration. Paths are relative to this file. `feiqian config check` explains what is
+# wrong with it; `kill -HUP` makes a running server take over what can change while it runs.
 
 [server]
 listen = "{listen}"
+# Where operators ask for metrics and health. Absent: on the same address as all else, and metrics
+# only for callers on this machine.
+# admin_listen = "127.0.0.1:9464"
 # As merchants, payers and channels reach this server. No slash at the end.
 public_url = "{public_url}"
 # 0 to 999; give every process that writes to one database its own.
 node = 0
 zone = "Asia/Shanghai"
-body_limit_bytes = 65536
 # WeChat Pay accepts a nonce twice; set true to refuse that.
 refuse_replayed_nonces = false
 # Set true only behind a proxy of your own that sets X-Forwarded-For.
@@ -142,6 +145,13 @@ platform_public_key_id = "{public_key_id}"
 # Encrypts secrets in the database. Without it the database cannot be used: back it up apart.
 vault_key = "keys/vault.key"
 
+# A new platform key, before it becomes the one above: it is listed for download, and used for
+# merchants that ask for it.
+# [[keys.additional]]
+# private_key = "keys/platform_private_key_2.pem"
+# certificate = "keys/platform_certificate_2.pem"
+# public_key_id = "PUB_KEY_ID_…"
+
 [notify]
 # Let notifications go to private and loopback addresses.
 allow_private = {allow_private}
@@ -153,6 +163,30 @@ default_expiry_s = 604800
 [risk]
 # The largest single payment in minor units; absent allows all.
 # single_limit_minor = 5000000
+
+[observe]
+# The collector of trace spans, OTLP over HTTP. Absent: nothing is traced.
+# otlp_endpoint = "http://127.0.0.1:4318"
+# The share of traces that is kept, 0 to 1.
+# trace_share = 1.0
+# How often the worker recomputes the books, in seconds; 0 is never.
+ledger_check_every_s = 3600
+# Protection from abuse and overload; these are the defaults. A rate of 0 does not limit.
+# docs/configuration.md explains each.
+# [limits]
+# per_merchant_per_s = 1000
+# merchant_burst = 2000
+# per_ip_per_s = 2000
+# ip_burst = 4000
+# max_connections = 20000
+# max_connections_per_ip = 5000
+# max_in_flight = 1024
+# queue_wait_ms = 200
+# header_bytes = 16384
+# body_bytes = 65536
+# header_timeout_s = 10
+# body_timeout_s = 10
+# idle_timeout_s = 75
 
 # One block for each account at a channel. Without any, every order is refused.
 # [[channel]]

@@ -28,7 +28,7 @@ pub fn cashier_token(key: &[u8; 32], merchant: &MerchantId, payment: Serial) -> 
 
 pub fn cashier(gateway: &Gateway, payment: &Payment) -> String {
     let token = cashier_token(&gateway.link_key, &payment.merchant, payment.serial);
-    format!("{}/pay/{token}", gateway.config.server.public_url)
+    format!("{}/pay/{token}", gateway.settings().config.server.public_url)
 }
 
 pub fn read_cashier(key: &[u8; 32], token: &str) -> Option<(MerchantId, Serial)> {
@@ -52,7 +52,7 @@ pub fn bill(gateway: &Gateway, ticket: &BillTicket) -> String {
     let token = bill_token(&gateway.link_key, ticket);
     let tail = if ticket.gzip { "&tartype=gzip" } else { "" };
     let path = wechatpay::bill::DOWNLOAD_PATH;
-    format!("{}{path}?token={token}{tail}", gateway.config.server.public_url)
+    format!("{}{path}?token={token}{tail}", gateway.settings().config.server.public_url)
 }
 
 fn bill_token(key: &[u8; 32], it: &BillTicket) -> String {

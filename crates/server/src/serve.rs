@@ -2,11 +2,13 @@
 
 use crate::cashier_pages::{self, Payer};
 use crate::gateway::Gateway;
-use crate::live::Live;
+use crate::limits::{Patient, Phase, Refused, Slot, refuse, refuse_connection};
+use crate::observe::{admin, requests};
 use crate::{callbacks, v3};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use channel::HttpMessage;
@@ -19,17 +21,18 @@ use serde::Deserialize;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
+use wechatpay::Language;
 
-/// A client that has not sent its headers by then is cut off.
-const HEADERS_WITHIN: Duration = Duration::from_secs(15);
+/// The least that hyper buffers.
+const LEAST_BUFFER: usize = 8_192;
 /// How long requests under way may take when the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// Who is at the other end of the connection.
 #[derive(Clone, Copy, Debug)]
-struct Peer(SocketAddr);
+pub(crate) struct Peer(pub(crate) SocketAddr);
 
 #[derive(Debug, Deserialize)]
 struct PageQuery {
@@ -37,24 +40,47 @@ struct PageQuery {
 }
 
 pub fn router(gateway: Arc<Gateway>) -> Router {
+    let counted = middleware::from_fn_with_state(gateway.clone(), count_address);
     Router::new()
         .route("/v3/{*path}", any(merchant_api))
-        .route("/callback/{channel}/{merchant}/{payment}", post(callback))
         .route("/pay/{token}", get(show))
         .route("/pay/{token}/live", get(live))
         .route("/pay/{token}/{method}", post(choose))
         .route("/assets/{name}", get(asset))
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
+        .route_layer(counted)
+        // Channels send from few addresses, and health checks often: neither is counted.
+        .route("/callback/{channel}/{merchant}/{payment}", post(callback))
+        .merge(admin::beside_the_api(&gateway))
+        // Said explicitly, so that it is counted, too.
+        .fallback(async || StatusCode::NOT_FOUND)
+        .layer(middleware::from_fn_with_state(gateway.clone(), requests::watch))
         .with_state(gateway)
 }
 
-/// The payer's address: the connection's, or what our own proxy saw last.
-fn payer_ip(gateway: &Gateway, request: &Request) -> Option<String> {
+/// The client's address: the connection's, or what our own proxy saw last.
+fn client_ip(gateway: &Gateway, request: &Request) -> Option<String> {
     let forwarded = request.headers().get("x-forwarded-for").and_then(|it| it.to_str().ok());
-    let trusted = forwarded.filter(|_| gateway.config.server.behind_proxy);
+    let trusted = forwarded.filter(|_| gateway.settings().config.server.behind_proxy);
     let seen = trusted.and_then(|it| it.rsplit(',').next()).map(|it| it.trim().to_owned());
     seen.or_else(|| request.extensions().get::<Peer>().map(|it| it.0.ip().to_string()))
+}
+
+/// Refuses whoever asks too often, before anything else is looked at.
+async fn count_address(
+    State(gateway): State<Arc<Gateway>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let ip = client_ip(&gateway, &request).and_then(|it| it.parse().ok());
+    let counted = ip.map_or(Ok(()), |it| gateway.limits.count_address(it));
+    match counted {
+        Ok(()) => next.run(request).await,
+        Err(refused) => refuse(refused, language(request.headers())),
+    }
+}
+
+fn language(headers: &HeaderMap) -> Language {
+    Language::accepted(headers.get(header::ACCEPT_LANGUAGE).and_then(|it| it.to_str().ok()))
 }
 
 async fn merchant_api(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
@@ -67,9 +93,19 @@ async fn callback(
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
+    let language = language(&parts.headers);
+    let within = gateway.limits.config().body_timeout();
     // A notification carries at most one megabyte of text.
-    let Ok(body) = Limited::new(body, 2 << 20).collect().await else {
-        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    let limit = 2 << 20;
+    let body = match tokio::time::timeout(within, Limited::new(body, limit).collect()).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => return refuse(Refused::BodyTooLarge { limit }, language),
+        Err(_) => return refuse(Refused::Slow, language),
+    };
+    // The channel repeats what was not taken.
+    let _permit = match gateway.limits.enter_callback().await {
+        Ok(permit) => permit,
+        Err(refused) => return refuse(refused, language),
     };
     let readable = |(name, value): (&header::HeaderName, &header::HeaderValue)| {
         Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
@@ -89,8 +125,12 @@ async fn show(
     Query(query): Query<PageQuery>,
     request: Request,
 ) -> Response {
-    let ip = payer_ip(&gateway, &request);
+    let ip = client_ip(&gateway, &request);
     let payer = payer(query, request.headers().clone(), ip);
+    let _permit = match gateway.limits.enter().await {
+        Ok(permit) => permit,
+        Err(refused) => return refuse(refused, language(&payer.headers)),
+    };
     cashier_pages::show(&gateway, &token, &payer).await
 }
 
@@ -100,8 +140,12 @@ async fn choose(
     Query(query): Query<PageQuery>,
     request: Request,
 ) -> Response {
-    let ip = payer_ip(&gateway, &request);
+    let ip = client_ip(&gateway, &request);
     let payer = payer(query, request.headers().clone(), ip);
+    let _permit = match gateway.limits.enter().await {
+        Ok(permit) => permit,
+        Err(refused) => return refuse(refused, language(&payer.headers)),
+    };
     cashier_pages::choose(&gateway, &token, &method, &payer).await
 }
 
@@ -116,24 +160,20 @@ async fn asset(Path(name): Path<String>) -> Response {
     cashier_pages::asset(&name).unwrap_or_else(|| StatusCode::NOT_FOUND.into_response())
 }
 
-/// Ready means that the store answers.
-async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
-    match app::Store::next_due(gateway.store()).await {
-        Ok(_) => "ready\n".into_response(),
-        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
-    }
-}
-
 /// Serves until `stop` turns true, then lets requests under way finish.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    live: Live,
+    gateway: Arc<Gateway>,
     mut stop: watch::Receiver<bool>,
 ) {
     let graceful = GracefulShutdown::new();
     let mut http = hyper::server::conn::http1::Builder::new();
-    http.title_case_headers(true).timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN);
+    // How long a head may take is watched by the socket itself: hyper counts the time between two
+    // requests as well.
+    http.title_case_headers(true).timer(TokioTimer::new()).header_read_timeout(None);
+    let header_bytes = gateway.config.limits.header_bytes;
+    http.max_header_size(header_bytes).max_buf_size(header_bytes.max(LEAST_BUFFER));
     while !*stop.borrow() {
         let (socket, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -147,31 +187,38 @@ pub async fn serve(
             },
             _ = stop.changed() => break,
         };
-        let connection =
-            http.serve_connection(TokioIo::new(socket_of(socket)), service(&router, peer));
+        let behind_proxy = gateway.settings().config.server.behind_proxy;
+        let slot = match gateway.limits.connect(peer.ip(), behind_proxy) {
+            Ok(slot) => slot,
+            Err(refused) => {
+                refuse_connection(refused, &socket);
+                continue;
+            }
+        };
+        // Answers are small and must not wait for more.
+        socket.set_nodelay(true).ok();
+        let (socket, phase) = Patient::new(socket, gateway.limits.clone());
+        let service = service(&router, peer, phase);
+        let connection = http.serve_connection(TokioIo::new(socket), service);
         let watched = graceful.watch(connection);
         tokio::spawn(async move {
+            let _slot: Slot = slot;
             if let Err(error) = watched.await {
                 tracing::debug!(%peer, %error, "a connection broke");
             }
         });
     }
     drop(listener);
-    live.end();
+    gateway.live.end();
     if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
         tracing::warn!("connections were still open when the server stopped");
     }
 }
 
-fn socket_of(socket: TcpStream) -> TcpStream {
-    // Answers are small and must not wait for more.
-    socket.set_nodelay(true).ok();
-    socket
-}
-
 fn service(
     router: &Router,
     peer: SocketAddr,
+    phase: Phase,
 ) -> TowerToHyperService<
     impl tower::Service<
         http::Request<hyper::body::Incoming>,
@@ -186,8 +233,11 @@ fn service(
         move |request: http::Request<hyper::body::Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(Peer(peer));
-            let router = router.clone();
-            async move { tower::ServiceExt::oneshot(router, request).await }
+            let (router, answered) = (router.clone(), phase.begin());
+            async move {
+                let response = tower::ServiceExt::oneshot(router, request).await?;
+                Ok(response.map(|it| answered.with(it)))
+            }
         },
     ))
 }

@@ -9,6 +9,7 @@ use crate::{clock, config};
 use clap::Args;
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use testkit::wechat::{PlatformKeys, SimMerchant, WechatSimServer, WechatSimSettings};
 use wechatpay::Apiv3Key;
@@ -57,7 +58,11 @@ pub(crate) fn prepare(data: &Path, base_url: &str) -> Result<String, Fault> {
     fs::create_dir_all(&folder)?;
     let merchant = new_identity(CHANNEL_MCHID)?;
     let platform = new_identity("Simulated WeChat Pay")?;
-    let put = |name: &str, text: &str| fs::write(folder.join(name), text);
+    let put = |name: &str, text: &str| {
+        let path = folder.join(name);
+        fs::write(&path, text)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+    };
     put("merchant_private_key.pem", &merchant.private_pem)?;
     put("merchant_certificate.pem", merchant.certificate.pem())?;
     put("apiv3_key", &install::new_apiv3_key())?;

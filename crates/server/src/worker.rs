@@ -1,6 +1,7 @@
 //! Does what falls due, many things side by side, each intent by one task at a time.
 
 use crate::gateway::Gateway;
+use crate::observe::trace;
 use app::{Intent, IntentKind};
 use kernel::{MerchantId, Serial};
 use std::collections::HashSet;
@@ -59,7 +60,7 @@ async fn take_due(
         taken += 1;
         let (gateway, busy) = (gateway.clone(), busy.clone());
         tokio::spawn(async move {
-            attend(&gateway, &intent).await;
+            trace::attending(&gateway, &intent, attend(&gateway, &intent)).await;
             busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
             drop(permit);
             gateway.live.wake();

@@ -114,6 +114,8 @@ struct PaymentBody {
     mode: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     verifies_with: Text,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    trace: Text,
     fee_bps: u16,
     late: String,
     expires_ms: i64,
@@ -228,6 +230,7 @@ impl PaymentRow {
             extras: terms.extras.clone(),
             mode: it.mode.word().into(),
             verifies_with: it.verifies_with.clone(),
+            trace: it.trace.clone(),
             fee_bps: it.fee_rate.get(),
             late: it.late.word().into(),
             expires_ms: it.expires.ms(),
@@ -339,6 +342,7 @@ impl StoredPayment {
             },
             mode: Mode::read(&body.mode)?,
             verifies_with: body.verifies_with,
+            trace: body.trace,
             fee_rate: rate(body.fee_bps)?,
             late: LatePolicy::read(&body.late)?,
             state: PaymentState::read(&self.state)?,

@@ -58,7 +58,10 @@ pub fn programs() -> PathBuf {
         .unwrap_or_default();
     found.retain(|it| it.join("initdb").exists());
     found.sort();
-    found.pop().or_else(on_path).expect("PostgreSQL is not installed; scripts/ensure.sh test installs it")
+    found
+        .pop()
+        .or_else(on_path)
+        .expect("PostgreSQL is not installed; scripts/ensure.sh test installs it")
 }
 
 fn on_path() -> Option<PathBuf> {
@@ -93,7 +96,17 @@ impl PostgresServer {
             assert!(owned.is_ok_and(|it| it.success()), "the folder can be given away");
         }
         let made = command(&bin.join("initdb"))
-            .args(["--no-sync", "-A", "trust", "-U", "feiqian", "-E", "UTF8", "--locale=C.UTF-8", "-D"])
+            .args([
+                "--no-sync",
+                "-A",
+                "trust",
+                "-U",
+                "feiqian",
+                "-E",
+                "UTF8",
+                "--locale=C.UTF-8",
+                "-D",
+            ])
             .arg(data)
             .current_dir("/")
             .output()

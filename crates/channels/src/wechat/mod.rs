@@ -19,6 +19,7 @@ use channel::{
 use kernel::Timestamp;
 use seal::{Certificate, VerifierRing};
 use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{PoisonError, RwLock};
 use wechatpay::Apiv3Key;
 
@@ -30,6 +31,8 @@ pub struct Wechat {
     /// The public key that answers should be signed with, if we hold one.
     asked_key: Option<String>,
     trust: RwLock<VerifierRing>,
+    /// In milliseconds; 0 before a certificate was learnt.
+    keys_end: AtomicI64,
 }
 
 impl Wechat {
@@ -45,7 +48,14 @@ impl Wechat {
         let prefix = wechatpay::headers::PUBLIC_KEY_ID_PREFIX;
         let asked = settings.trust.iter().find(|it| it.serial.starts_with(prefix));
         let asked_key = asked.map(|it| it.serial.clone());
-        Ok(Wechat { settings, origin, apiv3_key, asked_key, trust: RwLock::new(ring) })
+        Ok(Wechat {
+            settings,
+            origin,
+            apiv3_key,
+            asked_key,
+            trust: RwLock::new(ring),
+            keys_end: AtomicI64::new(0),
+        })
     }
 
     fn verifier(&self, serial: &str) -> Option<seal::Verifier> {
@@ -91,7 +101,13 @@ impl Channel for Wechat {
         for key in keys {
             if let Ok(certificate) = Certificate::from_pem(&key.certificate_pem) {
                 ring.insert(&key.serial, certificate.verifier());
+                self.keys_end.fetch_max(certificate.not_after().ms(), Ordering::Relaxed);
             }
         }
+    }
+
+    fn keys_end(&self) -> Option<Timestamp> {
+        let end = self.keys_end.load(Ordering::Relaxed);
+        (end > 0).then(|| Timestamp::from_ms(end))
     }
 }

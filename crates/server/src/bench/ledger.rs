@@ -300,6 +300,7 @@ fn new_order(merchant: &MerchantId, numbers: &Numbers, count: u64, now: Timestam
         },
         mode: Mode::Lazy,
         verifies_with: None,
+        trace: None,
         fee_rate: rate(60),
         late: LatePolicy::Refund,
         state: PaymentState::NotPay,

@@ -7,6 +7,7 @@ mod bare;
 mod disk;
 mod ledger;
 mod order;
+mod overload;
 mod payment;
 mod report;
 mod wire;
@@ -26,7 +27,7 @@ pub struct BenchArgs {
     /// Seconds of the scenario itself; its limit takes up to as long again
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
-    /// Connections, or commits in flight: 64 for order, 16 for payment, 512 for ledger if not said
+    /// Connections, or commits in flight: 64 for order and overload, 16 for payment, 512 for ledger if not said
     #[arg(long, value_parser = clients)]
     clients: Option<usize>,
     #[arg(long, value_enum, default_value_t = StoreKind::Sqlite)]
@@ -45,6 +46,8 @@ enum Scenario {
     Order,
     /// From the merchant's request to the merchant's notification
     Payment,
+    /// Signed creates from half to three times what the platform can take
+    Overload,
     /// Durable payment commits: order, postings, balances, outbox
     Ledger,
 }
@@ -65,6 +68,7 @@ pub async fn run(args: BenchArgs) -> Result<(), Fault> {
     let place = Workplace::new(&args.data)?;
     let report = match args.scenario {
         Scenario::Order => order::run(&args, &place).await?,
+        Scenario::Overload => overload::run(&args, &place).await?,
         Scenario::Payment => payment::run(&args, &place).await?,
         Scenario::Ledger => ledger::run(&args, &place).await?,
     };

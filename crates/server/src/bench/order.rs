@@ -7,7 +7,7 @@ use super::wire::{Connection, RsaLimit, Signed, Signing};
 use super::{BenchArgs, Progress};
 use crate::cli::Fault;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, LimitsConfig};
 use crate::gateway::{Gateway, Liberties};
 use crate::install::{self, NewMerchant};
 use crate::{demo, serve};
@@ -32,7 +32,14 @@ const SAMPLE: usize = 50;
 
 pub async fn run(args: &BenchArgs, place: &Workplace) -> Result<BenchReport, Fault> {
     let clients = args.clients.unwrap_or(64);
-    let house = House::start(place).await?;
+    // What is measured is the way of an order, not its protection.
+    let limits = LimitsConfig {
+        max_connections_per_ip: 20_000,
+        max_in_flight: 20_000,
+        queue_wait_ms: 10_000,
+        ..LimitsConfig::default().without_rates()
+    };
+    let house = House::start(place, "order", limits).await?;
     let target = Duration::from_secs(args.seconds);
     let progress = Progress::new("order", args.seconds);
     let (mut ours, mut limit) = (Tally::default(), RsaLimit::default());
@@ -85,11 +92,11 @@ fn has_ifma() -> bool {
 }
 
 /// A gateway with one lazy merchant, served over loopback.
-struct House {
-    gateway: Arc<Gateway>,
-    signing: Signing,
-    address: SocketAddr,
-    stop: watch::Sender<bool>,
+pub(super) struct House {
+    pub gateway: Arc<Gateway>,
+    pub signing: Signing,
+    pub address: SocketAddr,
+    pub stop: watch::Sender<bool>,
 }
 
 struct Slice {
@@ -100,12 +107,18 @@ struct Slice {
 }
 
 impl House {
-    async fn start(place: &Workplace) -> Result<House, Fault> {
+    /// - Input: `name` of a folder for its data.
+    pub async fn start(
+        place: &Workplace,
+        name: &str,
+        limits: LimitsConfig,
+    ) -> Result<House, Fault> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
-        let folder = place.folder().join("order");
+        let folder = place.folder().join(name);
         demo::prepare(&folder, &format!("http://{address}"))?;
-        let config = Config::load(&folder.join(crate::config::FILE_NAME))?;
+        let mut config = Config::load(&folder.join(crate::config::FILE_NAME))?;
+        config.limits = limits;
         let liberties = Liberties { plain_http_channels: true };
         let gateway = Arc::new(Gateway::open(config, Clock::default(), &liberties)?);
         let new = NewMerchant {
@@ -117,10 +130,10 @@ impl House {
             late: LatePolicy::Refund,
         };
         let files = install::add_merchant(&gateway.config, gateway.store(), &new).await?;
-        let signing = Signing::new(MERCHANT, &files, gateway.certificate.verifier())?;
+        let signing = Signing::new(MERCHANT, &files, gateway.certificate().verifier())?;
         let (stop, stopped) = watch::channel(false);
-        let live = gateway.live.clone();
-        tokio::spawn(serve::serve(listener, serve::router(gateway.clone()), live, stopped));
+        let router = serve::router(gateway.clone());
+        tokio::spawn(serve::serve(listener, router, gateway.clone(), stopped));
         Ok(House { gateway, signing, address, stop })
     }
 
@@ -164,7 +177,7 @@ impl House {
     }
 
     /// Checks that answers are signed by the platform and their orders are in the store.
-    async fn verify(&self, sample: &[(String, Vec<u8>)]) -> Result<usize, Fault> {
+    pub async fn verify(&self, sample: &[(String, Vec<u8>)]) -> Result<usize, Fault> {
         let merchant = MerchantId::parse(MERCHANT)?;
         for (order_no, answer) in sample {
             if !self.signing.is_authentic(answer) {

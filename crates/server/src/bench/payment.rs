@@ -70,7 +70,7 @@ pub async fn run(args: &BenchArgs, place: &Workplace) -> Result<BenchReport, Fau
         &merchant,
         known_serial(&demo.gateway, &merchant).await?,
     );
-    let signing = Signing::new(demo::MERCHANT, &files, demo.gateway.certificate.verifier())?;
+    let signing = Signing::new(demo::MERCHANT, &files, demo.gateway.certificate().verifier())?;
     let signing = Arc::new(signing);
     let mut limit = RsaLimit::default();
     tokio::task::block_in_place(|| signing.sign(0, 2_000, &mut limit));

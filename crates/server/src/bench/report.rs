@@ -114,6 +114,17 @@ pub fn own_time() -> Duration {
     Duration::from_nanos(nanos.unwrap_or(0))
 }
 
+/// Names and values of an object, side by side.
+fn line_of(value: &Value) -> String {
+    match value {
+        Value::Object(parts) => {
+            let parts = parts.iter().map(|(name, value)| format!("{name} {value}"));
+            parts.collect::<Vec<_>>().join("   ")
+        }
+        other => other.to_string(),
+    }
+}
+
 impl BenchReport {
     pub fn ratio(&self) -> f64 {
         self.throughput_per_s / self.limit_per_s
@@ -152,10 +163,10 @@ impl BenchReport {
         ];
         for (name, value) in &self.more {
             match value {
-                Value::Object(parts) => {
-                    let parts = parts.iter().map(|(name, value)| format!("{name} {value}"));
-                    let line = parts.collect::<Vec<_>>().join("   ");
-                    rows.push((name.replace('_', " "), line));
+                Value::Object(_) => rows.push((name.replace('_', " "), line_of(value))),
+                Value::Array(lines) => {
+                    let name = name.replace('_', " ");
+                    rows.extend(lines.iter().map(|it| (name.clone(), line_of(it))));
                 }
                 other => rows.push((name.replace('_', " "), other.to_string())),
             }

@@ -44,7 +44,7 @@ impl SampleMerchant {
             signer: Signer::from_pem(&fs::read_to_string(&files.private_key)?)?,
             serial: files.serial.clone(),
             apiv3_key: Apiv3Key::parse(fs::read_to_string(&files.apiv3_key)?.trim())?,
-            platform: gateway.certificate.verifier(),
+            platform: gateway.certificate().verifier(),
             heard: Mutex::default(),
         })
     }

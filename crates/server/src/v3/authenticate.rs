@@ -54,7 +54,8 @@ pub(super) async fn authenticate(
         let message = request_message(method, target, said.timestamp, &said.nonce, body);
         return Err(ApiError::signature_wrong(method, target, &message));
     }
-    if gateway.config.server.refuse_replayed_nonces && !gateway.nonces.is_new(&id, &said.nonce, now)
+    if gateway.settings().config.server.refuse_replayed_nonces
+        && !gateway.nonces.is_new(&id, &said.nonce, now)
     {
         return Err(ApiError::new(
             401,

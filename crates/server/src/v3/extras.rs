@@ -5,21 +5,23 @@ use super::{Answer, Call, Reply, system_error, wire};
 use crate::courier::event_type;
 use app::{NotificationState, ReplayError, Store};
 use routing::OrderFacts;
+use seal::Certificate;
 use serde_json::json;
 use wechatpay::ApiError;
 use wechatpay::beijing::rfc3339;
 use wechatpay::certificates::{PlatformCertificate, render};
 
 pub(super) fn certificates(call: &Call<'_>) -> Answer {
-    let own = &call.gateway.certificate;
-    let listed = PlatformCertificate {
+    let listed = |own: &Certificate| PlatformCertificate {
         serial_no: own.serial().into(),
         effective_time: own.not_before(),
         expire_time: own.not_after(),
         pem: own.pem().into(),
     };
-    let nonce = seal::random_nonce()[..12].to_owned();
-    let body = render(&[(listed, nonce)], &call.caller.known.apiv3_key);
+    let nonce = || seal::random_nonce()[..12].to_owned();
+    let settings = call.gateway.settings();
+    let all: Vec<_> = settings.certificates.iter().map(|it| (listed(it), nonce())).collect();
+    let body = render(&all, &call.caller.known.apiv3_key);
     body.map(Reply::Json).map_err(|it| system_error(&it))
 }
 
@@ -32,7 +34,7 @@ pub(super) async fn routing(call: &Call<'_>, number: &str) -> Answer {
         return Err(ApiError::order_not_exist());
     };
     let facts = OrderFacts { amount: payment.terms.amount, product: None };
-    let now = routing::choose(&facts, &call.gateway.platform.policy.candidates);
+    let now = routing::choose(&facts, &call.gateway.platform.policy().candidates);
     let refused: Vec<_> = now
         .refused
         .iter()

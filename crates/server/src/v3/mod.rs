@@ -14,6 +14,7 @@ pub mod wire;
 
 use crate::clock;
 use crate::gateway::Gateway;
+use crate::limits::{Refused, refuse};
 use crate::merchants::KnownMerchant;
 use axum::body::Body;
 use axum::extract::Request;
@@ -28,6 +29,7 @@ use wechatpay::query::Query;
 use wechatpay::{ApiError, Language};
 
 pub use authenticate::NonceBook;
+pub(crate) use route::name as route_name;
 
 /// A request whose signature held.
 pub struct Caller {
@@ -65,11 +67,16 @@ pub async fn handle(gateway: &Gateway, request: Request) -> Response {
     let target = parts.uri.path_and_query().map_or("/", |it| it.as_str());
     let endpoint = match route::find(parts.method.as_str(), parts.uri.path()) {
         Ok(endpoint) => endpoint,
-        Err(error) => return refusal(&error, language, None),
+        Err(error) => return unsigned_refusal(&error, language),
     };
-    let body = match read(body, gateway.config.server.body_limit_bytes).await {
+    // Before the body is read and the signature checked: what has no prospect costs nothing.
+    if let Err(refused) = gateway.limits.knock() {
+        return refuse(refused, language);
+    }
+    let body = match read(gateway, body).await {
         Ok(body) => body,
-        Err(error) => return refusal(&error, language, None),
+        Err(Unread::Refused(refused)) => return refuse(refused, language),
+        Err(Unread::Broken(error)) => return unsigned_refusal(&error, language),
     };
     let proof = authenticate::authenticate(
         gateway,
@@ -81,21 +88,41 @@ pub async fn handle(gateway: &Gateway, request: Request) -> Response {
     );
     let caller = match proof.await {
         Ok(caller) => caller,
-        Err(error) => return refusal(&error, language, None),
+        Err(error) => return unsigned_refusal(&error, language),
     };
+    // Only now: nobody uses up a merchant's rate by naming its number. Unsigned, although the
+    // caller is known: signatures are what there is too little of.
+    if let Err(refused) = gateway.limits.count_merchant(&caller.known.merchant.id) {
+        return refuse(refused, language);
+    }
+    let _permit = match gateway.limits.enter().await {
+        Ok(permit) => permit,
+        Err(refused) => return refuse(refused, language),
+    };
+    tracing::Span::current().record("merchant", caller.known.merchant.id.as_str());
     let query = Query::parse(parts.uri.query().unwrap_or(""));
     let call = Call { gateway, caller: &caller, query, body };
     match answer(endpoint, &call).await {
         Ok(Reply::Json(text)) => {
-            signed(gateway, &caller, 200, Some(text), language, reason::SUCCESS)
+            signed(gateway, &caller, 200, Some(text), language, reason::SUCCESS).await
         }
-        Ok(Reply::NoContent) => signed(gateway, &caller, 204, None, language, reason::SUCCESS),
+        Ok(Reply::NoContent) => {
+            signed(gateway, &caller, 204, None, language, reason::SUCCESS).await
+        }
         Ok(Reply::File { kind, bytes }) => {
             let mut response = Response::new(Body::from(bytes));
             set(response.headers_mut(), headers::CONTENT_TYPE, kind);
             response
         }
-        Err(error) => refusal(&error, language, Some((gateway, &caller))),
+        Err(error) => {
+            let body = Some(error.body(language)).filter(|it| !it.is_empty());
+            match body {
+                Some(_) => {
+                    signed(gateway, &caller, error.status, body, language, error.reason).await
+                }
+                None => unsigned(error.status, body, language, error.reason),
+            }
+        }
     }
 }
 
@@ -118,20 +145,28 @@ async fn answer(endpoint: Endpoint, call: &Call<'_>) -> Answer {
     }
 }
 
-async fn read(body: Body, limit: usize) -> Result<Vec<u8>, ApiError> {
-    match Limited::new(body, limit).collect().await {
-        Ok(body) => Ok(body.to_bytes().into()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            let zh = format!("请求体超过上限 {limit} 字节，请精简后重试");
-            let en = format!("The body exceeds {limit} bytes; send less");
-            Err(ApiError::new(413, "PARAM_ERROR", zh, en))
+/// Why there is no body.
+enum Unread {
+    Refused(Refused),
+    Broken(ApiError),
+}
+
+async fn read(gateway: &Gateway, body: Body) -> Result<Vec<u8>, Unread> {
+    let config = gateway.limits.config();
+    let limit = config.body_bytes;
+    let whole = Limited::new(body, limit).collect();
+    match tokio::time::timeout(config.body_timeout(), whole).await {
+        Ok(Ok(body)) => Ok(body.to_bytes().into()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(Unread::Refused(Refused::BodyTooLarge { limit }))
         }
-        Err(_) => Err(ApiError::new(
+        Ok(Err(_)) => Err(Unread::Broken(ApiError::new(
             400,
             "INVALID_REQUEST",
             "请求体未能完整接收，请用相同参数重试",
             "The body broke off; send the same request again",
-        )),
+        ))),
+        Err(_) => Err(Unread::Refused(Refused::Slow)),
     }
 }
 
@@ -146,8 +181,8 @@ fn set(headers: &mut HeaderMap, name: &'static str, value: &str) {
     }
 }
 
-/// Headers that every answer carries.
-fn base(status: u16, body: Option<String>, language: Language, reason: u32) -> Response {
+/// An answer with the headers that every answer carries.
+pub fn unsigned(status: u16, body: Option<String>, language: Language, reason: u32) -> Response {
     let json = body.as_ref().is_some_and(|it| !it.is_empty());
     let mut response = Response::new(body.map_or(Body::empty(), Body::from));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
@@ -163,7 +198,7 @@ fn base(status: u16, body: Option<String>, language: Language, reason: u32) -> R
     response
 }
 
-fn signed(
+async fn signed(
     gateway: &Gateway,
     caller: &Caller,
     status: u16,
@@ -171,27 +206,31 @@ fn signed(
     language: Language,
     reason: u32,
 ) -> Response {
+    let settings = gateway.settings();
+    let keys = &settings.keys;
     let wants = caller.wants.as_deref();
-    let keys = &gateway.keys;
     let key = keys.signer_of(caller.scheme, wants).unwrap_or_else(|| keys.default_signer());
-    let (time, nonce) = (clock::wall().seconds(), seal::random_nonce());
-    let text = body.as_deref().unwrap_or("").as_bytes();
-    let proof = SignatureHeaders::sign(&key.signer, &key.id, time, &nonce, text);
-    let mut response = base(status, body, language, reason);
+    let key = key.clone();
+    let proof = gateway.limits.sign(move || {
+        // The time of signing: a merchant refuses what is five minutes old.
+        let (time, nonce) = (clock::wall().seconds(), seal::random_nonce());
+        let text = body.as_deref().unwrap_or("").as_bytes();
+        let proof = SignatureHeaders::sign(&key.signer, &key.id, time, &nonce, text);
+        (proof, body)
+    });
+    let Some((proof, body)) = proof.await else {
+        return unsigned_refusal(&ApiError::system_error(), language);
+    };
+    let mut response = unsigned(status, body, language, reason);
     for (name, value) in proof.pairs() {
         set(response.headers_mut(), name, &value);
     }
     response
 }
 
-fn refusal(error: &ApiError, language: Language, to: Option<(&Gateway, &Caller)>) -> Response {
+fn unsigned_refusal(error: &ApiError, language: Language) -> Response {
     let body = Some(error.body(language)).filter(|it| !it.is_empty());
-    match to {
-        Some((gateway, caller)) if body.is_some() => {
-            signed(gateway, caller, error.status, body, language, error.reason)
-        }
-        Some(_) | None => base(error.status, body, language, error.reason),
-    }
+    unsigned(error.status, body, language, error.reason)
 }
 
 /// Storage or a channel let us down: the caller should repeat with the same number.

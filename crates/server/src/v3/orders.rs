@@ -89,6 +89,7 @@ async fn place(
         .place_order(merchant, terms, call.caller.wants.clone(), now)
         .await
         .map_err(refused)?;
+    tracing::Span::current().record("payment", placed.payment.serial.as_str());
     let expires = placed.payment.expires;
     Ok((placed, expires))
 }

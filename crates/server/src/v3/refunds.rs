@@ -30,6 +30,7 @@ pub(super) async fn create(call: &Call<'_>) -> Answer {
     let ask = RefundAsk { order, terms };
     let (payment, refund) =
         call.gateway.platform.refund(merchant, &ask, now).await.map_err(refused)?;
+    tracing::Span::current().record("payment", payment.serial.as_str());
     Ok(Reply::Json(wire::refund(&payment, &refund).to_json()))
 }
 

@@ -34,6 +34,30 @@ impl Endpoint {
     }
 }
 
+/// The fixed name of the endpoint that a request names, for figures.
+pub(crate) fn name(method: &str, path: &str) -> &'static str {
+    match find(method, path) {
+        Ok(Endpoint::Create(Product::Native)) => "create_native",
+        Ok(Endpoint::Create(Product::Jsapi)) => "create_jsapi",
+        Ok(Endpoint::Create(Product::App)) => "create_app",
+        Ok(Endpoint::Create(Product::H5)) => "create_h5",
+        Ok(Endpoint::QueryById(_)) => "query_by_id",
+        Ok(Endpoint::QueryByNumber(_)) => "query_by_number",
+        Ok(Endpoint::Close(_)) => "close",
+        Ok(Endpoint::RefundCreate) => "refund_create",
+        Ok(Endpoint::RefundQuery(_)) => "refund_query",
+        Ok(Endpoint::Certificates) => "certificates",
+        Ok(Endpoint::TradeBill) => "trade_bill",
+        Ok(Endpoint::FundBill) => "fund_bill",
+        Ok(Endpoint::BillDownload) => "bill_download",
+        Ok(Endpoint::Cashier) => "cashier_create",
+        Ok(Endpoint::Routing(_)) => "routing",
+        Ok(Endpoint::Notifications) => "notifications",
+        Ok(Endpoint::Replay(_)) => "notification_replay",
+        Err(_) => "v3_unknown",
+    }
+}
+
 /// - Errors: 404 for an unknown path, 405 for a known one with another method.
 pub fn find(method: &str, path: &str) -> Result<Endpoint, ApiError> {
     let segments: Vec<&str> = path.trim_start_matches("/v3/").split('/').collect();

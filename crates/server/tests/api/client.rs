@@ -4,11 +4,11 @@ use kernel::{BasisPoints, MerchantId, Timestamp};
 use payments::{LatePolicy, Mode};
 use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
-use seal::Signer;
+use seal::{Signer, Verifier};
 use serde_json::{Value, json};
 use server::demo::Demo;
-use server::install::{NewMerchant, add_merchant};
-use std::path::PathBuf;
+use server::install::{MerchantFiles, NewMerchant, add_merchant};
+use std::path::{Path, PathBuf};
 use wechatpay::headers::SignatureHeaders;
 use wechatpay::signing::{SCHEME_RSA, request_message};
 use wechatpay::{Authorization, headers};
@@ -54,17 +54,7 @@ impl House {
             late: LatePolicy::Refund,
         };
         let files = add_merchant(&gateway.config, gateway.store(), &new).await.unwrap();
-        Client {
-            http: reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap(),
-            base_url: self.demo.base_url.clone(),
-            mchid: id.into(),
-            serial: files.serial,
-            signer: Signer::from_pem(&std::fs::read_to_string(files.private_key).unwrap()).unwrap(),
-            verifier: gateway.certificate.verifier(),
-            nonce: None,
-            timestamp: None,
-            wants: None,
-        }
+        Client::new(id, &self.demo.base_url, &files)
     }
 }
 
@@ -88,6 +78,8 @@ pub struct Client {
     pub timestamp: Option<i64>,
     /// The platform key that answers are to be signed with.
     pub wants: Option<String>,
+    /// The trace that the merchant's own request belongs to.
+    pub traceparent: Option<String>,
 }
 
 pub struct Got {
@@ -108,6 +100,23 @@ impl Got {
 }
 
 impl Client {
+    /// A merchant with the files that it was given.
+    pub fn new(id: &str, base_url: &str, files: &MerchantFiles) -> Client {
+        let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+        Client {
+            http: reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap(),
+            base_url: base_url.into(),
+            mchid: id.into(),
+            serial: files.serial.clone(),
+            signer: Signer::from_pem(&read(&files.private_key)).unwrap(),
+            verifier: Verifier::from_certificate_pem(&read(&files.platform_certificate)).unwrap(),
+            nonce: None,
+            timestamp: None,
+            wants: None,
+            traceparent: None,
+        }
+    }
+
     pub async fn get(&self, path: &str) -> Got {
         self.send("GET", path, Vec::new()).await
     }
@@ -150,6 +159,9 @@ impl Client {
         }
         if let Some(it) = &self.wants {
             request = request.header(headers::WECHATPAY_SERIAL, it);
+        }
+        if let Some(it) = &self.traceparent {
+            request = request.header("traceparent", it);
         }
         let response = request.body(body).send().await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());

@@ -186,7 +186,8 @@ async fn answers_have_title_case_headers_and_the_asked_for_signer() {
     assert!(got.is_signed);
     assert_eq!(got.headers["wechatpay-serial"].to_str().unwrap(), key_id);
     let got = client.post(NATIVE, &client.order("HEAD000002", 100)).await;
-    let serial = house.demo.gateway.certificate.serial();
+    let certificate = house.demo.gateway.certificate();
+    let serial = certificate.serial();
     assert_eq!(got.headers["wechatpay-serial"].to_str().unwrap(), serial);
     assert_eq!(got.headers["content-type"], "application/json; charset=utf-8");
 

@@ -6,3 +6,5 @@
 mod bad_input;
 mod client;
 mod flows;
+mod metrics;
+mod traces;

@@ -90,6 +90,7 @@ impl Desk {
             },
             mode: Mode::Lazy,
             verifies_with: None,
+            trace: None,
             fee_rate: BasisPoints::new(60).unwrap(),
             late: LatePolicy::Refund,
             state: PaymentState::NotPay,

@@ -188,36 +188,39 @@ fn payment_state() -> impl Strategy<Value = PaymentState> {
 
 fn payment(merchant: MerchantId) -> BoxedStrategy<Payment> {
     let rules = (mode(), rate(), late(), payment_state(), at(), at());
-    let sums = (any::<[i64; 3]>(), any::<u16>(), maybe(text()));
+    let sums = (any::<[i64; 3]>(), any::<u16>(), maybe(text()), maybe(text()));
     let attempts = prop::collection::vec(attempt(), 0..4);
     let odd = (prop::collection::vec(unexpected(), 0..3), prop::collection::vec(text(), 0..3));
     let whole = (serial(SerialKind::Payment), terms(), rules, attempts, sums, odd);
     whole
-        .prop_map(move |(serial, terms, rules, attempts, (sums, refunds, verifies_with), odd)| {
-            let (mode, fee_rate, late, state, created, expires) = rules;
-            let same = |minor| Money::new(minor, terms.amount.currency());
-            let [refunded, fee_returned, cost_returned] = sums.map(same);
-            Payment {
-                serial,
-                merchant: merchant.clone(),
-                mode,
-                verifies_with,
-                fee_rate,
-                late,
-                state,
-                created,
-                expires,
-                receipt: attempts.iter().find_map(|it| it.receipt.clone()),
-                attempts,
-                refunded,
-                fee_returned,
-                cost_returned,
-                refunds,
-                unexpected: odd.0,
-                contradictions: odd.1,
-                terms,
-            }
-        })
+        .prop_map(
+            move |(serial, terms, rules, attempts, (sums, refunds, verifies_with, trace), odd)| {
+                let (mode, fee_rate, late, state, created, expires) = rules;
+                let same = |minor| Money::new(minor, terms.amount.currency());
+                let [refunded, fee_returned, cost_returned] = sums.map(same);
+                Payment {
+                    serial,
+                    merchant: merchant.clone(),
+                    mode,
+                    verifies_with,
+                    trace,
+                    fee_rate,
+                    late,
+                    state,
+                    created,
+                    expires,
+                    receipt: attempts.iter().find_map(|it| it.receipt.clone()),
+                    attempts,
+                    refunded,
+                    fee_returned,
+                    cost_returned,
+                    refunds,
+                    unexpected: odd.0,
+                    contradictions: odd.1,
+                    terms,
+                }
+            },
+        )
         .boxed()
 }
 

@@ -1,0 +1,85 @@
+//! What the schema cannot say: values that must fit each other, or mean something outside.
+
+use super::{Config, Findings};
+use kernel::Zone;
+use std::net::IpAddr;
+
+pub fn check(config: &Config, findings: &mut Findings) {
+    let origin = &config.origin;
+    public_url(config, findings);
+    if Zone::named(&config.server.zone).is_err() {
+        let what = format!("{:?} is no time zone", config.server.zone);
+        let remedy = "write an IANA name such as Asia/Shanghai";
+        findings.error(origin, "server.zone", what, "the business day ends by it", remedy);
+    }
+    let named = config.keys.additional.iter().enumerate();
+    let named = named.filter_map(|(index, it)| {
+        Some((format!("keys.additional[{index}].public_key_id"), it.public_key_id.as_ref()?))
+    });
+    let first = ("keys.platform_public_key_id".to_owned(), &config.keys.platform_public_key_id);
+    for (key, id) in std::iter::once(first).chain(named) {
+        if !id.starts_with("PUB_KEY_ID_") {
+            let what = format!("{id:?} does not begin with PUB_KEY_ID_");
+            let why = "SDKs tell public keys from certificates by it";
+            findings.error(origin, &key, what, why, "write PUB_KEY_ID_ and digits");
+        }
+    }
+    channels(config, findings);
+}
+
+fn public_url(config: &Config, findings: &mut Findings) {
+    let (origin, key, url) = (&config.origin, "server.public_url", &config.server.public_url);
+    let plain = url.strip_prefix("http://");
+    let host = plain.or_else(|| url.strip_prefix("https://"));
+    let Some(host) = host.filter(|it| !it.is_empty() && !it.ends_with('/')) else {
+        let what = format!("{url:?} is not http(s)://host without a slash at the end");
+        let why = "links and callbacks begin with it";
+        findings.error(origin, key, what, why, "write it like https://pay.example.com");
+        return;
+    };
+    if plain.is_some() && !is_loopback(host) {
+        let why = "payers' pages and callbacks would go unencrypted";
+        let remedy = "put a proxy with TLS in front and write https://…";
+        findings.warning(origin, key, format!("{url} is plain http"), why, remedy);
+    }
+}
+
+fn is_loopback(authority: &str) -> bool {
+    let host = match authority.strip_prefix('[').and_then(|it| it.split_once(']')) {
+        Some((inside, _)) => inside,
+        None => authority.split([':', '/']).next().unwrap_or(""),
+    };
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|it| it.is_loopback())
+}
+
+fn channels(config: &Config, findings: &mut Findings) {
+    let origin = &config.origin;
+    for (index, channel) in config.channels.iter().enumerate() {
+        let id = &channel.id;
+        let twice = config.channels[..index].iter().any(|it| it.id == *id);
+        let at = if twice || id.is_empty() {
+            format!("channel[{index}]")
+        } else {
+            format!("channel.{id}")
+        };
+        if twice {
+            let why = "payments name their channel by it";
+            let what = format!("channel id {id:?} is used twice");
+            findings.error(origin, &at, what, why, "give each channel an id of its own");
+        } else if id.is_empty() || !id.bytes().all(is_name_byte) {
+            let what = format!("channel id {id:?} is not letters, digits, - and _");
+            let why = "it is part of addresses and variables";
+            findings.error(origin, &format!("{at}.id"), what, why, "choose another id");
+        }
+        if channel.platform_public_key.is_some() != channel.platform_public_key_id.is_some() {
+            let what = "a public key needs its id, and an id its key";
+            let why = "answers name the key that signed them";
+            let remedy = "give platform_public_key and platform_public_key_id, or neither";
+            findings.error(origin, &at, what, why, remedy);
+        }
+    }
+}
+
+fn is_name_byte(it: u8) -> bool {
+    it.is_ascii_alphanumeric() || it == b'-' || it == b'_'
+}
