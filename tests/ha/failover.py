@@ -173,12 +173,14 @@ class Load:
 class Faults:
     """One fault after the other, with what it cost."""
 
-    def __init__(self, cluster, load, say):
-        self.cluster, self.load, self.say = cluster, load, say
+    def __init__(self, cluster, load, only, say):
+        self.cluster, self.load, self.only, self.say = cluster, load, only, say
         self.log = []
 
     def one(self, name, goal_s, break_it, seconds, mend=lambda: None):
         """Breaks, lets the load run for `seconds`, mends, and waits until all is whole again."""
+        if self.only not in name:
+            return
         self.say(f"fault: {name}")
         began = time.monotonic()
         break_it()
@@ -263,12 +265,13 @@ class Faults:
         merchant waited for the news of a payment."""
         created = sorted(self.load.created)
         first = {number: found[0].began for number, found in self.load.server.by_order().items()}
-        waits = [(it.paid, first[it.number] - it.paid)
+        # By the moment of the news: a payment just before a fault waits because of it.
+        waits = [(first[it.number], first[it.number] - it.paid)
                  for it in self.load.orders.values() if it.paid and it.number in first]
         ends = [it["began"] for it in self.log[1:]] + [float("inf")]
         for it, end in zip(self.log, ends):
             gap = longest_gap(created, it["began"], end)
-            slowest = max((wait for at, wait in waits if it["began"] - 1 <= at < end), default=0)
+            slowest = max((wait for at, wait in waits if it["began"] <= at < end), default=0)
             doubts = sum(it["began"] <= at < end for at, _ in self.load.doubts)
             yield {
                 "fault": it["fault"],
@@ -395,9 +398,17 @@ class Accounts:
             wrong.append(f"the channel took {there}, the books say {here}")
         wrong += [f"a notification that does not hold: {it}" for it in load.server.faults]
         wrong += load.problems
+        wrong += self.panics()
         if not acknowledged or not self.paid:
             wrong.append("nothing was ordered or paid: this proves nothing")
         return figures, wrong
+
+
+    def panics(self):
+        for log in sorted(self.cluster.folder.glob("*/feiqian.log")):
+            for line in log.read_text(errors="replace").splitlines():
+                if "panicked at" in line:
+                    yield f"{log.parent.name}: {line}"
 
 
 def table(rows):
@@ -424,6 +435,7 @@ def main():
     parser.add_argument("--nats-server", required=True)
     parser.add_argument("--dir", required=True, help="where everything is kept until the end")
     parser.add_argument("--json", help="also write the report to this file")
+    parser.add_argument("--only", default="", help="only faults whose name contains this")
     parser.add_argument("--keep-logs", help="copy the logs there if the test fails")
     args = parser.parse_args()
     ha.end_on_signals()
@@ -441,7 +453,7 @@ def main():
         load = Load(cluster)
         load.start()
         time.sleep(5)
-        faults = Faults(cluster, load, say)
+        faults = Faults(cluster, load, args.only, say)
         faults.all()
         load.stop()
         say(f"quiet after {len(load.orders)} orders")
