@@ -85,6 +85,11 @@ impl<S: Store, P, C> Platform<S, P, C> {
         self.policy.store(Arc::new(policy));
     }
 
+    /// Serials from now on come from another generator: this process is another node now.
+    pub fn draw_from(&self, serials: SerialGenerator) {
+        *self.serials.lock().unwrap_or_else(PoisonError::into_inner) = serials;
+    }
+
     pub(crate) fn serial(&self, now: Timestamp, kind: SerialKind) -> Serial {
         // A panic while counting leaves a valid counter behind.
         self.serials.lock().unwrap_or_else(PoisonError::into_inner).next(now, kind)

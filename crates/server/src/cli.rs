@@ -3,10 +3,10 @@
 use crate::clock::{self, Clock};
 use crate::config::{Config, FILE_NAME, ObserveConfig};
 use crate::configuration;
-use crate::gateway::{Gateway, Liberties};
+use crate::gateway::{Gateway, Liberties, open_store};
 use crate::install::{self, NewMerchant};
 use crate::observe::{self, Process, log};
-use crate::{bench, demo, reload, serve, simulator, worker};
+use crate::{bench, demo, membership, reload, serve, simulator, worker};
 use app::Store;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kernel::{BasisPoints, MerchantId, Serial};
@@ -17,7 +17,7 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use store::SqliteStore;
+use store::AnyStore;
 use tokio::sync::watch;
 
 /// A line on standard output. A reader that has gone away is an error, not a panic.
@@ -84,9 +84,8 @@ impl Place {
         Ok(Config::load(&self.file())?)
     }
 
-    fn store(&self) -> Result<SqliteStore, Fault> {
-        let config = self.config()?;
-        Ok(SqliteStore::open(&config.path(&config.store.path))?)
+    async fn store(&self) -> Result<AnyStore, Fault> {
+        Ok(open_store(&self.config()?).await?)
     }
 }
 
@@ -104,9 +103,16 @@ struct ServeArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Role {
+    /// Everything in one process
     All,
+    /// Answers merchants, payers and channels
     Gateway,
+    /// Does what falls due: asks channels, sends refunds and notifications
     Worker,
+    /// Looks after the books
+    Settlement,
+    /// Answers operators: health and metrics
+    Console,
 }
 
 impl Role {
@@ -115,7 +121,17 @@ impl Role {
             Role::All => "all",
             Role::Gateway => "gateway",
             Role::Worker => "worker",
+            Role::Settlement => "settlement",
+            Role::Console => "console",
         }
+    }
+
+    fn keeps_books(self) -> bool {
+        matches!(self, Role::All | Role::Settlement)
+    }
+
+    fn works(self) -> bool {
+        matches!(self, Role::All | Role::Worker)
     }
 }
 
@@ -275,7 +291,7 @@ pub async fn run(cli: Cli) -> Result<(), Fault> {
         Command::Init(args) => init(args).await,
         Command::Merchant(command) => merchant(command).await,
         Command::Config(command) => configuration::run(command),
-        Command::Migrate(place) => migrate(&place),
+        Command::Migrate(place) => migrate(&place).await,
         Command::Ledger(command) => ledger(command).await,
         Command::Notification(command) => notification(command).await,
         Command::Held(command) => held(command).await,
@@ -311,9 +327,9 @@ async fn serve(args: ServeArgs) -> Result<(), Fault> {
     let liberties = Liberties { plain_http_channels: args.plain_http_channels };
     let file = args.place.file();
     let config = configuration::checked(&file)?;
-    let process = Process { role: args.role.name(), works: args.role != Role::Gateway };
+    let process = Process { role: args.role.name(), keeps_books: args.role.keeps_books() };
     let export = log::install("info", &config.observe, process.role)?;
-    let gateway = Arc::new(Gateway::open(config, Clock::default(), &liberties)?);
+    let gateway = Arc::new(Gateway::open(config, Clock::default(), &liberties).await?);
     let stop = stop_signal();
     reload::on_hangup(gateway.clone(), file, stop.clone())?;
     let watching = observe::start(&gateway, process, &stop).await?;
@@ -324,20 +340,25 @@ async fn serve(args: ServeArgs) -> Result<(), Fault> {
             tokio::time::sleep(KEYS_EVERY).await;
         }
     });
-    let work = match args.role {
-        Role::All | Role::Worker => Some(tokio::spawn(worker::run(gateway.clone(), stop.clone()))),
-        Role::Gateway => None,
-    };
+    let (done, ended) = watch::channel(false);
+    let lease = tokio::spawn(membership::keep(gateway.clone(), ended));
+    let work = args.role.works().then(|| tokio::spawn(worker::run(gateway.clone(), stop.clone())));
     // A worker listens too: for its health, and for callbacks that a balancer sends its way.
+    let router = match args.role {
+        Role::All | Role::Gateway | Role::Worker => serve::router(gateway.clone()),
+        Role::Settlement | Role::Console => observe::router(gateway.clone()),
+    };
     let listener = tokio::net::TcpListener::bind(gateway.config.server.listen).await?;
     tracing::info!(listen = %listener.local_addr()?, "feiqian serves");
-    serve::serve(listener, serve::router(gateway.clone()), gateway, stop).await;
+    serve::serve(listener, router, gateway, stop).await;
     if let Some(work) = work {
         work.await?;
     }
     for task in watching {
         task.await?;
     }
+    done.send(true).ok();
+    lease.await?;
     tracing::info!("feiqian has stopped");
     if let Some(export) = export {
         export.flush().await;
@@ -348,7 +369,7 @@ async fn serve(args: ServeArgs) -> Result<(), Fault> {
 async fn init(args: InitArgs) -> Result<(), Fault> {
     let file = install::init(&args.dir, &args.listen, &args.public_url, false, "")?;
     let config = Config::load(&file)?;
-    let store = SqliteStore::open(&config.path(&config.store.path))?;
+    let store = open_store(&config).await?;
     let new = NewMerchant {
         id: MerchantId::parse(&args.mchid)?,
         name: args.name,
@@ -369,7 +390,7 @@ async fn merchant(command: MerchantCommand) -> Result<(), Fault> {
     match command {
         MerchantCommand::Add { place, mchid, name, appid, fee_bps, mode, late, json } => {
             let config = place.config()?;
-            let store = SqliteStore::open(&config.path(&config.store.path))?;
+            let store = open_store(&config).await?;
             let new = NewMerchant {
                 id: MerchantId::parse(&mchid)?,
                 name,
@@ -406,7 +427,7 @@ async fn merchant(command: MerchantCommand) -> Result<(), Fault> {
             }
         }
         MerchantCommand::List { place, json } => {
-            let all = place.store()?.merchants().await?;
+            let all = place.store().await?.merchants().await?;
             for it in all {
                 let (id, serial) = (it.id.as_str(), &it.certificate_serial);
                 if json {
@@ -422,8 +443,8 @@ async fn merchant(command: MerchantCommand) -> Result<(), Fault> {
     Ok(())
 }
 
-fn migrate(place: &Place) -> Result<(), Fault> {
-    place.store()?;
+async fn migrate(place: &Place) -> Result<(), Fault> {
+    place.store().await?;
     say!("The database is at schema {}.", store::VERSION);
     Ok(())
 }
@@ -431,7 +452,7 @@ fn migrate(place: &Place) -> Result<(), Fault> {
 async fn ledger(command: LedgerCommand) -> Result<(), Fault> {
     match command {
         LedgerCommand::Check { place, json } => {
-            let store = place.store()?;
+            let store = place.store().await?;
             let shown = std::io::stderr().is_terminal();
             let report = app::audit(&store, |payments| {
                 if shown {
@@ -474,7 +495,7 @@ async fn ledger(command: LedgerCommand) -> Result<(), Fault> {
             if ok { Ok(()) } else { Err("ledger check found differences".into()) }
         }
         LedgerCommand::Balances { place, json } => {
-            for (account, it) in place.store()?.balances().await? {
+            for (account, it) in place.store().await?.balances().await? {
                 let held = kernel::Money::new(it.held(account.kind.side()), account.currency);
                 if json {
                     let line = json!({ "account": account.to_string(), "minor": held.minor(),
@@ -492,7 +513,7 @@ async fn ledger(command: LedgerCommand) -> Result<(), Fault> {
 async fn notification(command: NotificationCommand) -> Result<(), Fault> {
     match command {
         NotificationCommand::List { place, mchid, limit } => {
-            let (store, merchant) = (place.store()?, MerchantId::parse(&mchid)?);
+            let (store, merchant) = (place.store().await?, MerchantId::parse(&mchid)?);
             for it in store.notifications(&merchant, None, None, limit).await? {
                 let created = wechatpay::beijing::plain(it.created);
                 say!("{}  {created}  {:?}  {:?}  {}", it.id, it.event, it.state, it.url);
@@ -510,9 +531,11 @@ async fn notification(command: NotificationCommand) -> Result<(), Fault> {
             Ok(())
         }
         NotificationCommand::Replay { place, mchid, id } => {
-            let gateway = Gateway::open(place.config()?, Clock::default(), &Liberties::default())?;
+            let gateway =
+                Gateway::open(place.config()?, Clock::default(), &Liberties::default()).await?;
             let (merchant, id) = (MerchantId::parse(&mchid)?, Serial::parse(&id)?);
             let it = gateway.platform.replay(&merchant, id, clock::wall()).await?;
+            membership::leave(&gateway).await;
             say!("{} will be sent again by the running server.", it.id);
             Ok(())
         }
@@ -522,7 +545,7 @@ async fn notification(command: NotificationCommand) -> Result<(), Fault> {
 async fn held(command: HeldCommand) -> Result<(), Fault> {
     match command {
         HeldCommand::List { place } => {
-            let store = place.store()?;
+            let store = place.store().await?;
             let mut after = None;
             loop {
                 let page = store.payments_after(after, 500).await?;
@@ -544,11 +567,14 @@ async fn held(command: HeldCommand) -> Result<(), Fault> {
             }
         }
         HeldCommand::Release { place, mchid, payment, attempt } => {
-            let gateway = Gateway::open(place.config()?, Clock::default(), &Liberties::default())?;
+            let gateway =
+                Gateway::open(place.config()?, Clock::default(), &Liberties::default()).await?;
             let merchant = MerchantId::parse(&mchid)?;
             let (payment, attempt) = (Serial::parse(&payment)?, Serial::parse(&attempt)?);
             let now = clock::wall();
-            match gateway.platform.release_held(&merchant, payment, attempt, now).await? {
+            let released = gateway.platform.release_held(&merchant, payment, attempt, now).await;
+            membership::leave(&gateway).await;
+            match released? {
                 Some(_) => say!("The money goes back to its payer."),
                 None => return Err("nothing is held there; see `feiqian held list`".into()),
             }

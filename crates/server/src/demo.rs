@@ -11,7 +11,7 @@ use crate::gateway::{Gateway, Liberties};
 use crate::install::{self, MerchantFiles, NewMerchant};
 use crate::observe::{self, Process, log};
 use crate::simulator::{self, CHANNEL_APPID, CHANNEL_MCHID, SIM_KEY_ID};
-use crate::{links, serve, worker};
+use crate::{links, membership, serve, worker};
 use app::Store;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -46,7 +46,7 @@ pub struct DemoArgs {
 
 pub(crate) const MERCHANT: &str = "1900000001";
 pub(crate) const APPID: &str = "wx2421b1c4370ec43b";
-const PROCESS: Process = Process { role: "all", works: true };
+const PROCESS: Process = Process { role: "all", keeps_books: true };
 /// Whoever tries the demo does so from one address.
 const UNLIMITED: &str = "\n[limits]\nper_merchant_per_s = 0\nper_ip_per_s = 0\n";
 const HELD_TOGETHER: Duration = Duration::from_secs(20);
@@ -60,6 +60,9 @@ pub struct Demo {
     sample: Arc<SampleMerchant>,
     stop: watch::Sender<bool>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    /// Ends the lease when all else has ended.
+    done: watch::Sender<bool>,
+    lease: tokio::task::JoinHandle<()>,
 }
 
 pub async fn run(args: DemoArgs) -> Result<(), Fault> {
@@ -102,11 +105,13 @@ impl Demo {
             channel.base_url = simulator.base_url().to_owned();
         }
         let liberties = Liberties { plain_http_channels: true };
-        let gateway = Arc::new(Gateway::open(config, Clock::default(), &liberties)?);
+        let gateway = Arc::new(Gateway::open(config, Clock::default(), &liberties).await?);
         let files = merchant_files(&gateway).await?;
         let sample = Arc::new(SampleMerchant::new(&base_url, &gateway, &files)?);
 
         let (stop, stopped) = watch::channel(false);
+        let (done, ended) = watch::channel(false);
+        let lease = tokio::spawn(membership::keep(gateway.clone(), ended));
         let router = serve::router(gateway.clone()).merge(demo_routes(gateway.clone(), &sample));
         let mut tasks = observe::start(&gateway, PROCESS, &stopped).await?;
         tasks.extend([
@@ -114,7 +119,8 @@ impl Demo {
             tokio::spawn(serve::serve(listener, router, gateway.clone(), stopped)),
         ]);
         let cashier_url = sample_order(&gateway, &base_url).await?;
-        let demo = Demo { gateway, simulator, base_url, cashier_url, sample, stop, tasks };
+        let demo =
+            Demo { gateway, simulator, base_url, cashier_url, sample, stop, tasks, done, lease };
         demo.write_facts(data, &files)?;
         Ok(demo)
     }
@@ -184,6 +190,8 @@ impl Demo {
         for task in self.tasks {
             task.await.ok();
         }
+        self.done.send(true).ok();
+        self.lease.await.ok();
     }
 
     /// One order from the merchant's request to the books, over HTTP, each step printed.

@@ -5,6 +5,7 @@ use crate::config::{Checked, Config, ConfigError, Files, Findings, changes};
 use crate::courier::MerchantCourier;
 use crate::limits::Limits;
 use crate::live::Live;
+use crate::membership::{Membership, MembershipError};
 use crate::merchants::Merchants;
 use crate::observe::{Observe, Watched, Witness};
 use crate::settings::{self, Built, Current, OpenChannel, Settings};
@@ -15,15 +16,16 @@ use channels::Roster;
 use kernel::{SerialGenerator, Zone};
 use seal::{Certificate, Vault};
 use std::sync::{Arc, Mutex, PoisonError};
-use store::SqliteStore;
+use store::{Address, AnyStore, PostgresUrl};
 
-pub type House = Platform<SqliteStore, Watched<Arc<Roster>>, Watched<MerchantCourier>>;
+pub type House = Platform<AnyStore, Watched<Arc<Roster>>, Watched<MerchantCourier>>;
 
 pub struct Gateway {
     /// As the process began. What may change while it runs is in [`Gateway::settings`].
     pub config: Config,
     settings: Arc<Current>,
     pub clock: Clock,
+    pub membership: Membership,
     pub platform: House,
     pub roster: Arc<Roster>,
     /// Every channel since the process began. Locked during a reload: one at a time.
@@ -46,6 +48,10 @@ pub enum OpenError {
     NoKey,
     #[error(transparent)]
     Store(#[from] store::OpenError),
+    #[error(transparent)]
+    Address(#[from] store::PostgresError),
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
     #[error(transparent)]
     Transport(#[from] channels::TransportError),
     #[error(transparent)]
@@ -92,9 +98,26 @@ pub fn open_vault(config: &Config) -> Result<(Vault, [u8; 32]), OpenError> {
     vault_of(Files::vault_key(config).map_err(|it| wrong(config, it))?)
 }
 
+fn zone_of(config: &Config) -> Zone {
+    Zone::named(&config.server.zone).unwrap_or_else(|_| Zone::shanghai())
+}
+
+/// Opens the store of an installation, and brings its schema up to date.
+pub async fn open_store(config: &Config) -> Result<AnyStore, OpenError> {
+    let address = match &config.store.url {
+        Some(url) => Address::Postgres(PostgresUrl::parse(url)?),
+        None => Address::File(config.path(&config.store.path)),
+    };
+    Ok(AnyStore::open(&address).await?)
+}
+
 impl Gateway {
     /// Opens the store, the keys and the channels of an installation.
-    pub fn open(config: Config, clock: Clock, liberties: &Liberties) -> Result<Gateway, OpenError> {
+    pub async fn open(
+        config: Config,
+        clock: Clock,
+        liberties: &Liberties,
+    ) -> Result<Gateway, OpenError> {
         let mut findings = Findings::default();
         let files = Files::read(&config, &mut findings);
         let files = files.ok_or_else(|| wrong(&config, findings))?;
@@ -105,11 +128,11 @@ impl Gateway {
         let built = channels.iter().map(|it| it.channel.clone()).collect();
         let roster = Arc::new(Roster::new(driver, built, Box::new(clock::wall)));
         let settings = Arc::new(ArcSwap::from_pointee(settings));
-        let store = SqliteStore::open(&config.path(&config.store.path))?;
+        let store = open_store(&config).await?;
+        let membership = Membership::join(&store, config.server.node).await?;
         let merchants = Arc::new(Merchants::new(store.clone(), vault));
         let courier = MerchantCourier::new(settings.clone(), merchants.clone());
-        let zone = Zone::named(&config.server.zone).unwrap_or_else(|_| Zone::shanghai());
-        let serials = SerialGenerator::new(config.server.node, zone);
+        let serials = SerialGenerator::new(membership.node().number, zone_of(&config));
         let live = Live::default();
         let limits = Arc::new(Limits::new(config.limits.clone()));
         let observe = Observe::default();
@@ -127,6 +150,7 @@ impl Gateway {
             config,
             settings,
             clock,
+            membership,
             platform,
             roster,
             channels: Mutex::new(channels),
@@ -140,7 +164,11 @@ impl Gateway {
         })
     }
 
-    pub fn store(&self) -> &SqliteStore {
+    pub fn zone(&self) -> Zone {
+        zone_of(&self.config)
+    }
+
+    pub fn store(&self) -> &AnyStore {
         &self.platform.store
     }
 

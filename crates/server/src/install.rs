@@ -13,7 +13,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use store::SqliteStore;
+use store::AnyStore;
 
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
@@ -127,8 +127,10 @@ listen = "{listen}"
 # admin_listen = "127.0.0.1:9464"
 # As merchants, payers and channels reach this server. No slash at the end.
 public_url = "{public_url}"
-# 0 to 999; give every process that writes to one database its own.
-node = 0
+# Which of 0 to 999 this process is, part of every serial. Absent: a free one is taken.
+# node = 0
+# Seconds that a process told to stop goes on answering, for a balancer to notice.
+# drain_s = 0
 zone = "Asia/Shanghai"
 # WeChat Pay accepts a nonce twice; set true to refuse that.
 refuse_replayed_nonces = false
@@ -137,6 +139,8 @@ behind_proxy = false
 
 [store]
 path = "feiqian.db"
+# For several processes: PostgreSQL. Better in a file of its own: url_file = "secrets/store_url"
+# url = "postgres://feiqian:password@127.0.0.1:5432/feiqian"
 
 [keys]
 platform_private_key = "keys/platform_private_key.pem"
@@ -248,7 +252,7 @@ pub fn files_of(config: &Config, id: &MerchantId, serial: String) -> MerchantFil
 /// The private key is written for the merchant and not kept in the database.
 pub async fn add_merchant(
     config: &Config,
-    store: &SqliteStore,
+    store: &AnyStore,
     new: &NewMerchant,
 ) -> Result<MerchantFiles, InstallError> {
     if store.merchant(&new.id).await?.is_some() {

@@ -16,6 +16,7 @@ pub mod install;
 pub mod limits;
 mod links;
 pub mod live;
+mod membership;
 mod merchants;
 pub mod observe;
 mod reload;

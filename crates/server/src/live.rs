@@ -11,6 +11,7 @@ use tokio::sync::{Notify, broadcast};
 pub struct Live {
     changed: broadcast::Sender<Serial>,
     due: Arc<Notify>,
+    draining: Arc<AtomicBool>,
     ending: Arc<AtomicBool>,
 }
 
@@ -18,7 +19,7 @@ impl Default for Live {
     fn default() -> Live {
         // A page that falls further behind looks for itself.
         let (changed, _) = broadcast::channel(1024);
-        Live { changed, due: Arc::default(), ending: Arc::default() }
+        Live { changed, due: Arc::default(), draining: Arc::default(), ending: Arc::default() }
     }
 }
 
@@ -30,6 +31,15 @@ impl Live {
 
     pub async fn woken(&self) {
         self.due.notified().await;
+    }
+
+    /// The process is to stop: it still answers, and asks to be left alone.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 
     /// The process ends: streams of news must, too.

@@ -5,7 +5,7 @@ use kernel::{MerchantId, Timestamp};
 use seal::{Certificate, Vault, Verifier};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
-use store::SqliteStore;
+use store::AnyStore;
 use wechatpay::Apiv3Key;
 
 /// How long a change made by another process may stay unseen.
@@ -21,7 +21,7 @@ pub struct KnownMerchant {
 }
 
 pub struct Merchants {
-    store: SqliteStore,
+    store: AnyStore,
     vault: Vault,
     known: RwLock<HashMap<MerchantId, Arc<KnownMerchant>>>,
 }
@@ -32,7 +32,7 @@ pub fn apiv3_context(id: &MerchantId) -> String {
 }
 
 impl Merchants {
-    pub fn new(store: SqliteStore, vault: Vault) -> Merchants {
+    pub fn new(store: AnyStore, vault: Vault) -> Merchants {
         Merchants { store, vault, known: RwLock::default() }
     }
 

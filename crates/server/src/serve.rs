@@ -54,6 +54,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         // Said explicitly, so that it is counted, too.
         .fallback(async || StatusCode::NOT_FOUND)
         .layer(middleware::from_fn_with_state(gateway.clone(), requests::watch))
+        .layer(middleware::from_fn_with_state(gateway.clone(), farewell))
         .with_state(gateway)
 }
 
@@ -127,7 +128,7 @@ async fn show(
 ) -> Response {
     let ip = client_ip(&gateway, &request);
     let payer = payer(query, request.headers().clone(), ip);
-    let _permit = match gateway.limits.enter().await {
+    let _permit = match gateway.limits.enter_page().await {
         Ok(permit) => permit,
         Err(refused) => return refuse(refused, language(&payer.headers)),
     };
@@ -142,7 +143,7 @@ async fn choose(
 ) -> Response {
     let ip = client_ip(&gateway, &request);
     let payer = payer(query, request.headers().clone(), ip);
-    let _permit = match gateway.limits.enter().await {
+    let _permit = match gateway.limits.enter_page().await {
         Ok(permit) => permit,
         Err(refused) => return refuse(refused, language(&payer.headers)),
     };
@@ -174,7 +175,9 @@ pub async fn serve(
     http.title_case_headers(true).timer(TokioTimer::new()).header_read_timeout(None);
     let header_bytes = gateway.config.limits.header_bytes;
     http.max_header_size(header_bytes).max_buf_size(header_bytes.max(LEAST_BUFFER));
-    while !*stop.borrow() {
+    let drained = drained(&gateway, &mut stop);
+    let mut drained = std::pin::pin!(drained);
+    loop {
         let (socket, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok(it) => it,
@@ -185,7 +188,7 @@ pub async fn serve(
                     continue;
                 }
             },
-            _ = stop.changed() => break,
+            () = &mut drained => break,
         };
         let behind_proxy = gateway.settings().config.server.behind_proxy;
         let slot = match gateway.limits.connect(peer.ip(), behind_proxy) {
@@ -213,6 +216,24 @@ pub async fn serve(
     if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
         tracing::warn!("connections were still open when the server stopped");
     }
+}
+
+/// Ends when the process is to stop and balancers have had the time to notice.
+async fn drained(gateway: &Gateway, stop: &mut watch::Receiver<bool>) {
+    // An error means that nobody can tell any more: then it ends, too.
+    stop.wait_for(|it| *it).await.ok();
+    gateway.live.drain();
+    tokio::time::sleep(Duration::from_secs(gateway.config.server.drain_s.into())).await;
+}
+
+/// A client that keeps its connection would find it closed: it is told with the answer before.
+async fn farewell(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if gateway.live.is_draining() {
+        let close = header::HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
 }
 
 fn service(

@@ -1,5 +1,6 @@
 //! The `Store` port on top of any engine.
 
+use crate::figures::Figures;
 use crate::query::{self, Query};
 use crate::rows::Prepared;
 use app::{
@@ -16,6 +17,8 @@ type Reply<T> = Result<T, StoreError>;
 
 /// How commits and statements reach an engine.
 pub trait Front: Send + Sync + 'static {
+    fn figures(&self) -> Figures;
+
     fn commit(&self, commit: Prepared) -> impl Future<Output = Result<(), CommitError>> + Send;
 
     fn read<T: Send + 'static>(
@@ -45,13 +48,13 @@ impl<F> Database<F> {
     pub(crate) fn new(front: F) -> Database<F> {
         Database { front: Arc::new(front) }
     }
-
-    pub(crate) fn front(&self) -> &F {
-        &self.front
-    }
 }
 
 impl<F: Front> Database<F> {
+    pub fn figures(&self) -> Figures {
+        self.front.figures()
+    }
+
     async fn one<T: Send + 'static>(&self, query: Query<T>) -> Reply<Option<T>> {
         Ok(self.front.read(query).await?.pop())
     }

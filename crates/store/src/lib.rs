@@ -5,22 +5,24 @@
 //! same engine without thread or file, for tests and the simulator. PostgreSQL is for several
 //! processes.
 
+mod any;
 mod batch;
 mod database;
+mod figures;
 mod migrations;
 mod postgres;
 mod query;
 mod rows;
 mod sqlite;
 
+pub use any::{Address, AnyFront};
 pub use database::{Database, Front};
+pub use figures::Figures;
 pub use migrations::{MigrationError, VERSION};
-pub use postgres::{PostgresError, PostgresFront, PostgresUrl};
+pub use postgres::{POSTGRES_WRITERS, PostgresError, PostgresFront, PostgresUrl};
 pub use query::Query;
 pub use rows::Prepared;
-pub use sqlite::{
-    Checkpointer, Engine, Figures, MemoryFront, OpenError, ThreadFront, migrate, open_writer,
-};
+pub use sqlite::{Checkpointer, Engine, MemoryFront, OpenError, ThreadFront, migrate, open_writer};
 
 /// A durable store in a file.
 pub type SqliteStore = Database<ThreadFront>;
@@ -28,3 +30,5 @@ pub type SqliteStore = Database<ThreadFront>;
 pub type MemoryStore = Database<MemoryFront>;
 /// A store on a PostgreSQL server.
 pub type PostgresStore = Database<PostgresFront>;
+/// A store of either kind.
+pub type AnyStore = Database<AnyFront>;

@@ -28,6 +28,9 @@ esac
 wait $pid
 "#;
 
+/// Options of a server that flushes.
+pub const DURABLE: &str = "-c max_connections=300 -c max_wal_size=4GB -c shared_buffers=256MB";
+
 pub struct PostgresServer {
     data: PathBuf,
     port: u16,
@@ -77,7 +80,7 @@ impl PostgresServer {
 
     /// A server that flushes: for crashes and measurements.
     pub fn durable() -> PostgresServer {
-        PostgresServer::start("-c max_connections=300 -c max_wal_size=4GB -c shared_buffers=256MB")
+        PostgresServer::start(DURABLE)
     }
 
     /// - Input: `options` as on the command line of `postgres`.

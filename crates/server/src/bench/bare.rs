@@ -22,7 +22,7 @@ pub struct Rows {
 
 /// Tables that a payment writes to, and how many columns they have.
 const TABLES: [(&str, usize); 4] =
-    [("payment", 10), ("notification", 6), ("posting", 10), ("intent", 5)];
+    [("payment", 11), ("notification", 6), ("posting", 10), ("intent", 6)];
 
 /// Reads the rows of what the store wrote, in its order, slice after slice.
 pub struct Source {
@@ -45,7 +45,7 @@ impl Source {
         let read = |table: &str, rest: &str, key: &[Value]| -> Sql<Vec<Row>> {
             let columns = match TABLES.iter().find(|it| it.0 == table) {
                 Some(it) => it.1,
-                None => 3,
+                None => 5,
             };
             let sql = format!("SELECT * FROM {table} {rest}");
             let mut statement = connection.prepare_cached(&sql)?;
@@ -108,7 +108,8 @@ impl Bare {
             insert(posting.0, posting.1)?,
             insert(intent.0, intent.1)?,
         ];
-        let mut put = connection.prepare("INSERT OR REPLACE INTO balance VALUES (?, ?, ?)")?;
+        let mut put =
+            connection.prepare("INSERT OR REPLACE INTO balance VALUES (?, ?, ?, ?, ?)")?;
         let batches = commits.chunks(batch.max(1)).map(|it| (it, touched(it, balances)));
         let batches: Vec<_> = batches.collect();
         let (start, cpu) = (Instant::now(), own_time());
@@ -139,9 +140,12 @@ fn write_rows<'a>(
 
 /// The balances that a batch touches, each once.
 fn touched<'a>(batch: &[Rows], balances: &'a [Row]) -> Vec<&'a Row> {
-    let [debit, credit] = [7, 8];
+    let [merchant, debit, credit] = [0, 7, 8];
     let postings = || batch.iter().flat_map(|it| &it.tables[2]);
-    let in_batch =
-        |account: &Value| postings().any(|it| [&it[debit], &it[credit]].contains(&account));
-    balances.iter().filter(|it| in_batch(&it[0])).collect()
+    let in_batch = |balance: &Row| {
+        postings().any(|it| {
+            it[merchant] == balance[0] && [&it[debit], &it[credit]].contains(&&balance[1])
+        })
+    };
+    balances.iter().filter(|it| in_batch(it)).collect()
 }

@@ -2,8 +2,10 @@
 //! clients. Slices of it alternate with slices of its limit, the bare loop of [`super::bare`].
 
 use super::bare::{Bare, Source};
+use super::bare_postgres::BarePostgres;
 use super::disk::Workplace;
-use super::report::{BenchReport, Latencies, Tally, cpu_time, rounded, thread_time};
+use super::engine::Engine;
+use super::report::{BenchReport, Latencies, Tally, cpu_time, rounded};
 use super::{BenchArgs, Progress};
 use crate::cli::Fault;
 use crate::clock;
@@ -23,57 +25,53 @@ use serde_json::{Map, json};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use store::SqliteStore;
+use store::{Address, AnyStore};
 use tokio::task::JoinSet;
 
 /// Merchants that the payments belong to: each has a balance of its own.
-const MERCHANTS: usize = 10;
+pub(super) const MERCHANTS: usize = 10;
 /// Ours and the limit alternate in slices of this length.
-const SLICE: Duration = Duration::from_secs(1);
+pub(super) const SLICE: Duration = Duration::from_secs(1);
 /// Not counted: caches fill, files get their first pages.
-const WARM_UP: Duration = Duration::from_millis(500);
+pub(super) const WARM_UP: Duration = Duration::from_millis(500);
 
-pub async fn run(args: &BenchArgs, place: &Workplace) -> Result<BenchReport, Fault> {
+pub async fn run(
+    args: &BenchArgs,
+    place: &Workplace,
+    engine: &Engine,
+) -> Result<BenchReport, Fault> {
     let clients = args.clients.unwrap_or(512);
     let (flush_p50, flush_p99) = place.flush_latency()?;
-    let file = place.folder().join("ours.db");
-    let store = SqliteStore::open(&file)?;
-    let desk = Arc::new(Desk::new());
-    let mut source = Source::new(&file);
-    let mut bare = Bare::create(&place.folder().join("bare.db"))?;
+    let address = engine.address("ours")?;
+    let store = AnyStore::open(&address).await?;
+    let desk = Arc::new(Desk::new(MERCHANTS));
+    let mut bare = Limit::new(engine, &address, place).await?;
     let (mut ours, mut limit) = (Tally::default(), Tally::default());
     let mut latencies = Latencies::default();
     let progress = Progress::new("ledger", args.seconds);
     let target = Duration::from_secs(args.seconds);
     let mut batches = 0u64;
-    // Of the whole process, of the store's writer, of the bare loop.
-    let mut cpu = [Duration::ZERO; 3];
+    let mut cpu = Duration::ZERO;
     let mut warm = false;
     while ours.took < target {
-        let before = (store.figures(), cpu_time(), thread_time("store"));
+        let before = (store.figures(), cpu_time());
         let left = if warm { SLICE.min(target - ours.took) } else { WARM_UP };
         let (slice, took, committed) = slice(&store, &desk, clients, left).await?;
-        let after = (store.figures(), cpu_time(), thread_time("store"));
+        let after = (store.figures(), cpu_time());
         let batch = after.0.batches - before.0.batches;
         let mean = committed.div_ceil(batch.max(1));
-        let written = tokio::task::block_in_place(|| {
-            let (commits, balances) = source.fresh()?;
-            let (took, cpu) = bare.write(&commits, &balances, usize::try_from(mean)?)?;
-            Ok::<_, Fault>((took, cpu, u64::try_from(commits.len())?))
-        })?;
-        if written.2 != committed {
+        let written = bare.write(usize::try_from(mean)?).await?;
+        if written.1 != committed {
             return Err(
-                format!("{committed} commits were answered, {} are there", written.2).into()
+                format!("{committed} commits were answered, {} are there", written.1).into()
             );
         }
         if warm {
             latencies.add(&slice);
             ours.add(took, committed);
-            limit.add(written.0, written.2);
+            limit.add(written.0, written.1);
             batches += batch;
-            cpu[0] += after.1.saturating_sub(before.1);
-            cpu[1] += after.2.saturating_sub(before.2);
-            cpu[2] += written.1;
+            cpu += after.1.saturating_sub(before.1);
             progress.show(ours.took, ours.rate(), limit.rate());
         }
         warm = true;
@@ -84,43 +82,85 @@ pub async fn run(args: &BenchArgs, place: &Workplace) -> Result<BenchReport, Fau
     let mut more = Map::new();
     let mut put = |name: &str, value: f64| more.insert(name.into(), json!(value));
     put("batch_mean", rounded(ours.count as f64 / batches as f64, 1));
-    let names = ["cpu_us_per_commit", "writer_cpu_us_per_commit", "limit_cpu_us_per_commit"];
-    for (name, cpu) in names.into_iter().zip(cpu) {
-        put(name, rounded(cpu.as_secs_f64() * 1e6 / ours.count as f64, 1));
-    }
+    put("cpu_us_per_commit", rounded(cpu.as_secs_f64() * 1e6 / ours.count as f64, 1));
     put("flush_p50_ms", rounded(flush_p50.as_secs_f64() * 1e3, 3));
     put("flush_p99_ms", rounded(flush_p99.as_secs_f64() * 1e3, 3));
     more.insert("filesystem".into(), json!(place.filesystem));
     Ok(BenchReport {
         scenario: "ledger",
-        store: "sqlite",
+        store: engine.name(),
         seconds: ours.took.as_secs_f64(),
         clients,
         throughput_per_s: ours.rate(),
         latencies,
-        limit_name: "bare SQLite group-commit loop writing the same rows".into(),
+        limit_name: bare.name().into(),
         limit_per_s: limit.rate(),
         notes: notes(&bare)?,
         more,
     })
 }
 
-fn notes(bare: &Bare) -> Result<Vec<String>, Fault> {
+/// The bare loop that ours is compared with.
+enum Limit {
+    Sqlite(Source, Bare),
+    Postgres(Box<BarePostgres>),
+}
+
+impl Limit {
+    async fn new(engine: &Engine, ours: &Address, place: &Workplace) -> Result<Limit, Fault> {
+        match (engine, ours) {
+            (Engine::Sqlite(_), Address::File(file)) => {
+                let bare = Bare::create(&place.folder().join("bare.db"))?;
+                Ok(Limit::Sqlite(Source::new(file), bare))
+            }
+            (Engine::Postgres(server), _) => {
+                let (source, target) = (server.url("ours"), server.create("bare"));
+                let bare = BarePostgres::new(&source, &target, store::POSTGRES_WRITERS).await?;
+                Ok(Limit::Postgres(Box::new(bare)))
+            }
+            (Engine::Sqlite(_), Address::Postgres(_)) => Err("a file was expected".into()),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Limit::Sqlite(..) => "bare SQLite group-commit loop writing the same rows",
+            Limit::Postgres(_) => {
+                "bare PostgreSQL loops, batched and pipelined, writing the same rows"
+            }
+        }
+    }
+
+    async fn write(&mut self, batch: usize) -> Result<(Duration, u64), Fault> {
+        match self {
+            Limit::Sqlite(source, bare) => tokio::task::block_in_place(|| {
+                let (commits, balances) = source.fresh()?;
+                let (took, _) = bare.write(&commits, &balances, batch)?;
+                Ok((took, u64::try_from(commits.len())?))
+            }),
+            Limit::Postgres(bare) => bare.write(batch).await,
+        }
+    }
+}
+
+fn notes(bare: &Limit) -> Result<Vec<String>, Fault> {
     let mut notes = vec![
-            format!("One commit: order, 4 postings over 4 of {} balances, notification, intent; durable before the answer.", MERCHANTS + 3),
-            "The bare loop writes the very same rows from memory, in batches of the size that ours had in the slice before, with the same pragmas and checkpoints; both write each balance once a batch.".into(),
-            "cpu_us_per_commit counts the clients too: they make the payment, fold the evidence in and post it; the writer is one thread, as the bare loop is.".into(),
-            "The books were recomputed from their postings afterwards and agree.".into(),
-        ];
-    if bare.shares_its_cache()? {
-        notes.push("This SQLite was built with one page cache for all connections, which slows the bare loop: build with LIBSQLITE3_FLAGS=-USQLITE_ENABLE_MEMORY_MANAGEMENT.".into());
+        "One commit: order, 4 postings over 4 balances, notification, intent; durable before the answer.".into(),
+        "The bare loop writes the very same rows from memory, in batches of the size that ours had in the slice before; both write each balance once a batch. It looks nothing up, decides nothing and answers nobody.".into(),
+        "cpu_us_per_commit is of this process, with the clients: they make the payment, fold the evidence in and post it. PostgreSQL's own processes are not in it.".into(),
+        "The books were recomputed from their postings afterwards and agree.".into(),
+    ];
+    match bare {
+        Limit::Sqlite(_, bare) if bare.shares_its_cache()? => notes.push("This SQLite was built with one page cache for all connections, which slows the bare loop: build with LIBSQLITE3_FLAGS=-USQLITE_ENABLE_MEMORY_MANAGEMENT.".into()),
+        Limit::Sqlite(..) => {}
+        Limit::Postgres(_) => notes.push(format!("{} connections write, in ours and in the bare loop; server, loop and clients share the cores.", store::POSTGRES_WRITERS)),
     }
     Ok(notes)
 }
 
 /// Keeps `clients` commits in flight for `length`, then waits for the last of them.
-async fn slice(
-    store: &SqliteStore,
+pub(super) async fn slice(
+    store: &AnyStore,
     desk: &Arc<Desk>,
     clients: usize,
     length: Duration,
@@ -149,7 +189,7 @@ async fn slice(
 }
 
 /// No figures from books that do not balance.
-async fn check_books(store: &SqliteStore) -> Result<(), Fault> {
+pub(super) async fn check_books(store: &AnyStore) -> Result<(), Fault> {
     if store.balances().await? != store.recomputed_balances().await? {
         return Err("the balances are not what the postings say".into());
     }
@@ -157,7 +197,7 @@ async fn check_books(store: &SqliteStore) -> Result<(), Fault> {
 }
 
 /// Makes orders that are placed and paid at once.
-struct Desk {
+pub(super) struct Desk {
     merchants: Vec<MerchantId>,
     serials: Mutex<SerialGenerator>,
     next: AtomicU64,
@@ -172,11 +212,22 @@ struct Numbers {
 }
 
 impl Desk {
-    fn new() -> Desk {
+    /// - Input: `merchants` that the payments are spread over.
+    pub fn new(merchants: usize) -> Desk {
         let merchant = |it| MerchantId::parse(&format!("19{it:08}")).expect("ten digits");
         Desk {
-            merchants: (0..MERCHANTS).map(merchant).collect(),
+            merchants: (0..merchants).map(merchant).collect(),
             serials: Mutex::new(SerialGenerator::new(0, Zone::shanghai())),
+            next: AtomicU64::new(0),
+        }
+    }
+
+    /// One merchant, and one that no other desk has.
+    pub fn hot() -> Desk {
+        let merchants = vec![MerchantId::parse("2900000000").expect("ten digits")];
+        Desk {
+            merchants,
+            serials: Mutex::new(SerialGenerator::new(1, Zone::shanghai())),
             next: AtomicU64::new(0),
         }
     }

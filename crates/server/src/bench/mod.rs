@@ -4,7 +4,10 @@
 //! slices of itself with slices of its limit, and the ratio is what counts.
 
 mod bare;
+mod bare_postgres;
 mod disk;
+mod engine;
+mod hot;
 mod ledger;
 mod order;
 mod overload;
@@ -15,6 +18,7 @@ mod wire;
 use crate::cli::Fault;
 use clap::{Args, ValueEnum};
 use disk::Workplace;
+use engine::{Engine, StoreKind};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,7 +31,7 @@ pub struct BenchArgs {
     /// Seconds of the scenario itself; its limit takes up to as long again
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
-    /// Connections, or commits in flight: 64 for order and overload, 16 for payment, 512 for ledger if not said
+    /// Connections, or commits in flight: 64 for order and overload, 16 for payment, 512 for ledger and hot if not said
     #[arg(long, value_parser = clients)]
     clients: Option<usize>,
     #[arg(long, value_enum, default_value_t = StoreKind::Sqlite)]
@@ -50,11 +54,8 @@ enum Scenario {
     Overload,
     /// Durable payment commits: order, postings, balances, outbox
     Ledger,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum StoreKind {
-    Sqlite,
+    /// The same, all on one merchant and one fee account
+    Hot,
 }
 
 fn clients(text: &str) -> Result<usize, String> {
@@ -63,14 +64,14 @@ fn clients(text: &str) -> Result<usize, String> {
 }
 
 pub async fn run(args: BenchArgs) -> Result<(), Fault> {
-    // One store so far; the match is here so that a second one is not forgotten.
-    let StoreKind::Sqlite = args.store;
     let place = Workplace::new(&args.data)?;
+    let engine = Engine::start(args.store, &place)?;
     let report = match args.scenario {
-        Scenario::Order => order::run(&args, &place).await?,
-        Scenario::Overload => overload::run(&args, &place).await?,
-        Scenario::Payment => payment::run(&args, &place).await?,
-        Scenario::Ledger => ledger::run(&args, &place).await?,
+        Scenario::Order => order::run(&args, &place, &engine).await?,
+        Scenario::Overload => overload::run(&args, &place, &engine).await?,
+        Scenario::Payment => payment::run(&args, &place, &engine).await?,
+        Scenario::Hot => hot::run(&args, &place, &engine).await?,
+        Scenario::Ledger => ledger::run(&args, &place, &engine).await?,
     };
     if args.json {
         println!("{}", report.json());

@@ -2,6 +2,7 @@
 //! alternate with slices of its limit: the RSA that one order costs, on all cores.
 
 use super::disk::Workplace;
+use super::engine::Engine;
 use super::report::{BenchReport, Latencies, Tally, cpu_cores, rounded};
 use super::wire::{Connection, RsaLimit, Signed, Signing};
 use super::{BenchArgs, Progress};
@@ -30,7 +31,11 @@ const FIRST: usize = 2_000;
 /// One answer of so many is kept and verified afterwards.
 const SAMPLE: usize = 50;
 
-pub async fn run(args: &BenchArgs, place: &Workplace) -> Result<BenchReport, Fault> {
+pub async fn run(
+    args: &BenchArgs,
+    place: &Workplace,
+    engine: &Engine,
+) -> Result<BenchReport, Fault> {
     let clients = args.clients.unwrap_or(64);
     // What is measured is the way of an order, not its protection.
     let limits = LimitsConfig {
@@ -39,7 +44,7 @@ pub async fn run(args: &BenchArgs, place: &Workplace) -> Result<BenchReport, Fau
         queue_wait_ms: 10_000,
         ..LimitsConfig::default().without_rates()
     };
-    let house = House::start(place, "order", limits).await?;
+    let house = House::start(place, engine, "order", limits).await?;
     let target = Duration::from_secs(args.seconds);
     let progress = Progress::new("order", args.seconds);
     let (mut ours, mut limit) = (Tally::default(), RsaLimit::default());
@@ -71,7 +76,7 @@ pub async fn run(args: &BenchArgs, place: &Workplace) -> Result<BenchReport, Fau
     more.insert("answers_verified".into(), json!(verified));
     Ok(BenchReport {
         scenario: "order",
-        store: "sqlite",
+        store: engine.name(),
         seconds: ours.took.as_secs_f64(),
         clients,
         throughput_per_s: ours.rate(),
@@ -110,6 +115,7 @@ impl House {
     /// - Input: `name` of a folder for its data.
     pub async fn start(
         place: &Workplace,
+        engine: &Engine,
         name: &str,
         limits: LimitsConfig,
     ) -> Result<House, Fault> {
@@ -117,10 +123,11 @@ impl House {
         let address = listener.local_addr()?;
         let folder = place.folder().join(name);
         demo::prepare(&folder, &format!("http://{address}"))?;
+        engine.put_under(&folder, name)?;
         let mut config = Config::load(&folder.join(crate::config::FILE_NAME))?;
         config.limits = limits;
         let liberties = Liberties { plain_http_channels: true };
-        let gateway = Arc::new(Gateway::open(config, Clock::default(), &liberties)?);
+        let gateway = Arc::new(Gateway::open(config, Clock::default(), &liberties).await?);
         let new = NewMerchant {
             id: MerchantId::parse(MERCHANT)?,
             name: "Bench".into(),

@@ -3,6 +3,7 @@
 //! answered or not, and each is timed from when it was due.
 
 use super::disk::Workplace;
+use super::engine::Engine;
 use super::order::House;
 use super::report::{BenchReport, Latencies, rounded};
 use super::wire::{Connection, RsaLimit, Signed};
@@ -33,6 +34,8 @@ struct Step {
     took: Duration,
     accepted: Latencies,
     refused: Latencies,
+    /// Accepted ones from when they were really sent: a generator that lags is not the server.
+    from_sent: Latencies,
     sample: Vec<(String, Vec<u8>)>,
 }
 
@@ -42,10 +45,15 @@ impl Step {
     }
 }
 
-pub async fn run(args: &BenchArgs, place: &Workplace) -> Result<BenchReport, Fault> {
+pub async fn run(
+    args: &BenchArgs,
+    place: &Workplace,
+    engine: &Engine,
+) -> Result<BenchReport, Fault> {
     let clients = args.clients.unwrap_or(64);
     // Protection as it comes, but for the rates: all load is one merchant's from one address.
-    let house = House::start(place, "overload", LimitsConfig::default().without_rates()).await?;
+    let house =
+        House::start(place, engine, "overload", LimitsConfig::default().without_rates()).await?;
     let seconds = Duration::from_secs(args.seconds).div_f64(STEPS.len() as f64).min(MOST);
     let progress = Progress::new("overload", args.seconds);
     let mut rsa = RsaLimit::default();
@@ -85,6 +93,8 @@ pub async fn run(args: &BenchArgs, place: &Workplace) -> Result<BenchReport, Fau
             "refused_per_s": rounded(refused, 0),
             "p50_ms": rounded(step.accepted.quantile_ms(0.5), 2),
             "p99_ms": rounded(step.accepted.quantile_ms(0.99), 2),
+            "from_sent_p50_ms": rounded(step.from_sent.quantile_ms(0.5), 2),
+            "from_sent_p99_ms": rounded(step.from_sent.quantile_ms(0.99), 2),
             "refused_p99_ms": rounded(step.refused.quantile_ms(0.99), 2),
             "queue_p50_ms": rounded(queue.quantile_ms(0.5), 2),
             "queue_p99_ms": rounded(queue.quantile_ms(0.99), 2),
@@ -99,7 +109,7 @@ pub async fn run(args: &BenchArgs, place: &Workplace) -> Result<BenchReport, Fau
     more.insert("answers_verified".into(), json!(verified));
     Ok(BenchReport {
         scenario: "overload",
-        store: "sqlite",
+        store: engine.name(),
         seconds: took.as_secs_f64(),
         clients,
         throughput_per_s: last.rate(&last.accepted),
@@ -182,11 +192,13 @@ async fn send(
                     None => Instant::now(),
                 };
                 tokio::time::sleep_until(due.into()).await;
+                let sent = Instant::now();
                 let status = connection.ask(&request.bytes).await?;
                 let mut step = step.lock().unwrap_or_else(PoisonError::into_inner);
                 match status {
                     200 => {
                         step.accepted.record(due.elapsed());
+                        step.from_sent.record(sent.elapsed());
                         if index.is_multiple_of(SAMPLE) {
                             let answer = connection.answer().to_vec();
                             step.sample.push((request.order_no.clone(), answer));

@@ -2,6 +2,7 @@
 //! all over loopback, with the time of each stage.
 
 use super::disk::Workplace;
+use super::engine::Engine;
 use super::report::{BenchReport, Latencies, cpu_cores, rounded};
 use super::wire::{Connection, RsaLimit, Signing};
 use super::{BenchArgs, Progress};
@@ -61,9 +62,17 @@ struct Stages {
     whole: Latencies,
 }
 
-pub async fn run(args: &BenchArgs, place: &Workplace) -> Result<BenchReport, Fault> {
+pub async fn run(
+    args: &BenchArgs,
+    place: &Workplace,
+    engine: &Engine,
+) -> Result<BenchReport, Fault> {
     let clients = args.clients.unwrap_or(16);
-    let demo = Demo::start(&place.folder().join("payment"), 0).await?;
+    let folder = place.folder().join("payment");
+    // The demo puts its own address in place of this one.
+    demo::prepare(&folder, "http://127.0.0.1:9")?;
+    engine.put_under(&folder, "payment")?;
+    let demo = Demo::start(&folder, 0).await?;
     let merchant = MerchantId::parse(demo::MERCHANT)?;
     let files = install::files_of(
         &demo.gateway.config,
@@ -152,7 +161,7 @@ pub async fn run(args: &BenchArgs, place: &Workplace) -> Result<BenchReport, Fau
     }
     Ok(BenchReport {
         scenario: "payment",
-        store: "sqlite",
+        store: engine.name(),
         seconds: took.as_secs_f64(),
         clients,
         throughput_per_s,

@@ -95,18 +95,6 @@ pub fn cpu_time() -> Duration {
     Duration::from_millis(used * 10)
 }
 
-/// What all threads of one name have used of a core so far.
-pub fn thread_time(name: &str) -> Duration {
-    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let used = threads.filter_map(|it| {
-        let found = std::fs::read_to_string(it.path().join("comm")).ok()?;
-        let stat = std::fs::read_to_string(it.path().join("schedstat")).ok()?;
-        let nanos: u64 = stat.split(' ').next()?.parse().ok()?;
-        (found.trim_end() == name).then_some(Duration::from_nanos(nanos))
-    });
-    used.sum()
-}
-
 /// What this thread has used of a core so far.
 pub fn own_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();

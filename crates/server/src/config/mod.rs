@@ -72,10 +72,16 @@ pub struct ServerConfig {
     /// As merchants, payers and channels reach it: `https://pay.example.com`, no slash at the end.
     #[schemars(extend("x-live" = true))]
     pub public_url: String,
-    /// Another one for each process that writes.
+    /// Part of every serial that this process draws: another one for each process. Absent: one that
+    /// no living process has is taken from the store.
     #[serde(default)]
     #[schemars(range(min = 0, max = 999))]
-    pub node: u16,
+    pub node: Option<u16>,
+    /// How long a process that is told to stop goes on answering, in seconds: it says that it is not
+    /// ready and closes each connection after its answer, so that balancers go elsewhere first.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 300))]
+    pub drain_s: u32,
     /// Whose midnight ends the business day: an IANA name.
     #[serde(default = "shanghai")]
     pub zone: String,
@@ -97,13 +103,17 @@ fn shanghai() -> String {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StoreConfig {
-    /// The SQLite database.
+    /// The SQLite database, if there is no `url`.
     pub path: PathBuf,
+    /// A PostgreSQL database for several processes: `postgres://user:password@host:port/name`;
+    /// several hosts with commas, `?sslmode=require` to encrypt and verify.
+    #[schemars(extend("x-secret" = true))]
+    pub url: Option<String>,
 }
 
 impl Default for StoreConfig {
     fn default() -> StoreConfig {
-        StoreConfig { path: "feiqian.db".into() }
+        StoreConfig { path: "feiqian.db".into(), url: None }
     }
 }
 

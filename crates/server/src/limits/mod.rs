@@ -22,7 +22,7 @@ use arc_swap::ArcSwap;
 use connections::Connections;
 use kernel::MerchantId;
 use rate::Rate;
-use sign_pool::SignPool;
+use sign_pool::{Expected, SignPool};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -100,7 +100,7 @@ impl Limits {
 
     /// Whether a new request has a prospect of a core. Cheap; asked before its body is read.
     pub fn knock(&self) -> Result<(), Refused> {
-        let (wait, standing) = self.signers.queue();
+        let (wait, standing) = self.signers.prospect();
         let most = self.current.load().config.queue_wait();
         if admission::admits(wait, standing, most) { Ok(()) } else { Err(Refused::Overload) }
     }
@@ -110,8 +110,17 @@ impl Limits {
         self.signers.queue().0
     }
 
-    /// A place to work in, for a merchant's or a payer's request.
-    pub async fn enter(&self) -> Result<Permit, Refused> {
+    /// A place to work in for a merchant's request, whose answer will be signed.
+    pub async fn enter(&self) -> Result<(Permit, Expected), Refused> {
+        // Asked again, because many may have knocked at the same moment; counted only now, because
+        // a body that does not come must not count.
+        self.knock()?;
+        let expected = self.signers.expect();
+        Ok((self.enter_page().await?, expected))
+    }
+
+    /// The same for a payer's page.
+    pub async fn enter_page(&self) -> Result<Permit, Refused> {
         let most = self.current.load().config.queue_wait();
         self.room.enter(most).await
     }

@@ -2,6 +2,7 @@
 //! a millisecond; among the threads that answer it would delay everything cheap, refusals above all.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -13,7 +14,25 @@ pub struct SignPool(Arc<Shared>);
 struct Shared {
     queue: Mutex<Queue>,
     ready: Condvar,
+    threads: u32,
+    /// Requests that will want a signature, queued or not.
+    expected: AtomicU32,
+    /// How long a signature took lately, in nanoseconds of time that passed: threads that have to
+    /// share their cores are slower.
+    took: AtomicU64,
 }
+
+/// A request that will want a signature, until it is dropped.
+pub struct Expected(Arc<Shared>);
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.0.expected.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Assumed before the first signature: RSA-2048.
+const FIRST_TOOK: u64 = 300_000;
 
 struct Queue {
     jobs: VecDeque<(Instant, Job)>,
@@ -25,13 +44,21 @@ struct Queue {
 impl SignPool {
     pub fn start() -> SignPool {
         let queue = Queue { jobs: VecDeque::new(), empty: Instant::now(), closed: false };
-        let shared = Arc::new(Shared { queue: Mutex::new(queue), ready: Condvar::new() });
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let shared = Arc::new(Shared {
+            queue: Mutex::new(queue),
+            ready: Condvar::new(),
+            threads: u32::try_from(cores).unwrap_or(u32::MAX),
+            expected: AtomicU32::new(0),
+            took: AtomicU64::new(FIRST_TOOK),
+        });
         for number in 0..cores {
             let shared = shared.clone();
             let work = move || {
                 while let Some(job) = shared.next() {
-                    run(job)
+                    let start = Instant::now();
+                    run(job);
+                    shared.learn(start.elapsed());
                 }
             };
             let thread = std::thread::Builder::new().name(format!("sign-{number}"));
@@ -56,6 +83,12 @@ impl SignPool {
         told.await.ok()
     }
 
+    /// Counts a request that will want a signature.
+    pub fn expect(&self) -> Expected {
+        self.0.expected.fetch_add(1, Ordering::Relaxed);
+        Expected(self.0.clone())
+    }
+
     /// How long the first in the queue has waited, and how long ago the queue was empty.
     pub fn queue(&self) -> (Duration, Duration) {
         let queue = self.0.lock();
@@ -63,6 +96,15 @@ impl SignPool {
             Some((since, _)) => (since.elapsed(), queue.empty.elapsed()),
             None => (Duration::ZERO, Duration::ZERO),
         }
+    }
+
+    /// How long one more would wait, if all that are expected came before it. A queue alone says
+    /// it too late: whoever was let in while it was empty reaches it a moment later, together.
+    pub fn prospect(&self) -> (Duration, Duration) {
+        let (wait, standing) = self.queue();
+        let took = Duration::from_nanos(self.0.took.load(Ordering::Relaxed));
+        let before = self.0.expected.load(Ordering::Relaxed);
+        (wait.max(took * before / self.0.threads), standing)
     }
 }
 
@@ -83,6 +125,13 @@ fn run(job: Job) {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A moving mean over the last eight or so.
+    fn learn(&self, took: Duration) {
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let before = self.took.load(Ordering::Relaxed);
+        self.took.store(before - before / 8 + took / 8, Ordering::Relaxed);
     }
 
     fn add(&self, job: Job) {
@@ -130,6 +179,17 @@ mod tests {
         for (number, task) in many.into_iter().enumerate() {
             assert_eq!(task.await.unwrap(), Some(number));
         }
+    }
+
+    #[tokio::test]
+    async fn those_who_will_come_are_part_of_the_prospect() {
+        let pool = SignPool::start();
+        assert_eq!(pool.prospect().0, Duration::ZERO);
+        let many: Vec<Expected> = (0..1_000).map(|_| pool.expect()).collect();
+        let all = Duration::from_nanos(FIRST_TOOK) * 1_000 / pool.0.threads;
+        assert_eq!(pool.prospect(), (all, Duration::ZERO));
+        drop(many);
+        assert_eq!(pool.prospect().0, Duration::ZERO);
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -36,8 +36,11 @@ fn health() -> Router<Arc<Gateway>> {
     Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(ready))
 }
 
-/// Ready means that the store answers.
+/// Ready means that the store answers and that nobody has told the process to stop.
 async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
+    if gateway.live.is_draining() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
+    }
     match look(&gateway).await {
         Ok(()) => "ready\n".into_response(),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),

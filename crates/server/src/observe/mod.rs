@@ -37,8 +37,8 @@ const COMPILER: &str = env!("FEIQIAN_COMPILER");
 #[derive(Clone, Copy, Debug)]
 pub struct Process {
     pub role: &'static str,
-    /// Whether it does what falls due, and so also looks after the books.
-    pub works: bool,
+    /// Whether it looks after the books.
+    pub keeps_books: bool,
 }
 
 /// What the parts of a process share for being watched.
@@ -64,6 +64,11 @@ fn rfc3339(at: Timestamp) -> String {
     wechatpay::beijing::rfc3339(at)
 }
 
+/// For processes that answer operators only.
+pub fn router(gateway: Arc<Gateway>) -> axum::Router {
+    admin::beside_the_api(&gateway).with_state(gateway)
+}
+
 /// Begins to watch: what is to be done from time to time, and the listener for operators.
 pub async fn start(
     gateway: &Arc<Gateway>,
@@ -83,12 +88,15 @@ pub async fn start(
         tokio::spawn(checks::certificates(gateway.clone(), stop.clone())),
     ];
     let every = gateway.config.observe.ledger_check_every_s;
-    if process.works && every > 0 {
+    if process.keeps_books && every > 0 {
         let every = Duration::from_secs(every);
         tasks.push(tokio::spawn(checks::books(gateway.clone(), every, stop.clone())));
     }
     if let Some(address) = gateway.config.server.admin_listen {
-        let listener = TcpListener::bind(address).await?;
+        let listener = TcpListener::bind(address).await.map_err(|error| {
+            let what = format!("server.admin_listen {address} cannot be used ({error}); change it");
+            std::io::Error::new(error.kind(), what)
+        })?;
         tracing::info!(listen = %listener.local_addr()?, "operators are answered");
         let router = admin::alone(gateway.clone());
         let serving = serve::serve(listener, router, gateway.clone(), stop.clone());

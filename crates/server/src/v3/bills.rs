@@ -11,7 +11,7 @@ use ledger::{Account, AccountKind, Event, Owner};
 use payments::{Origin, Payment, Refund, RefundState};
 use std::collections::HashMap;
 use std::io::Write;
-use store::SqliteStore;
+use store::AnyStore;
 use wechatpay::bill::{
     BillLink, Direction, FundBill, FundBillRequest, FundRow, RefundCells, RowState, TradeBill,
     TradeBillKind, TradeBillRequest, TradeRow,
@@ -103,7 +103,7 @@ pub(super) async fn download(call: &Call<'_>) -> Answer {
     Ok(Reply::File { kind: "application/gzip", bytes })
 }
 
-async fn file(store: &SqliteStore, ticket: &BillTicket) -> Result<String, ApiError> {
+async fn file(store: &AnyStore, ticket: &BillTicket) -> Result<String, ApiError> {
     let kinds = [TradeBillKind::All, TradeBillKind::Success, TradeBillKind::Refund];
     let kind = kinds.into_iter().find(|it| it.word() == ticket.what);
     let (day, merchant) = (ticket.day, &ticket.merchant);
@@ -133,7 +133,7 @@ fn span(day: BusinessDay) -> (Timestamp, Timestamp) {
 }
 
 async fn trade_rows(
-    store: &SqliteStore,
+    store: &AnyStore,
     merchant: &MerchantId,
     day: BusinessDay,
     kind: TradeBillKind,
@@ -220,7 +220,7 @@ fn refund_row(payment: &Payment, refund: &Refund, until: Timestamp) -> Option<Tr
 }
 
 async fn fund_rows(
-    store: &SqliteStore,
+    store: &AnyStore,
     merchant: &MerchantId,
     day: BusinessDay,
 ) -> Result<Vec<FundRow>, StoreError> {

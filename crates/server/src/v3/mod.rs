@@ -95,7 +95,7 @@ pub async fn handle(gateway: &Gateway, request: Request) -> Response {
     if let Err(refused) = gateway.limits.count_merchant(&caller.known.merchant.id) {
         return refuse(refused, language);
     }
-    let _permit = match gateway.limits.enter().await {
+    let _entered = match gateway.limits.enter().await {
         Ok(permit) => permit,
         Err(refused) => return refuse(refused, language),
     };

@@ -4,12 +4,14 @@ use super::connect::{PostgresError, PostgresUrl, SESSION, tls, told};
 use super::migrate::migrate;
 use super::writer::{Waiting, Writer};
 use crate::database::{Database, Front};
+use crate::figures::{Done, Figures};
 use crate::migrations::MigrationError;
 use crate::query::{Columns, Query, Value};
 use crate::rows::Prepared;
 use app::{CommitError, StoreError};
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
@@ -18,7 +20,7 @@ use tokio_postgres::types::ToSql;
 /// Commits that may wait for a writer before callers have to.
 const QUEUE: usize = 8192;
 /// Writers of one process. Two keep a server of two cores busy; a merchant's commits take one.
-const WRITERS: usize = 2;
+pub const WRITERS: usize = 2;
 /// Connections for reads.
 const READERS: usize = 16;
 /// How long a read waits for a connection.
@@ -27,6 +29,7 @@ const WAIT: Duration = Duration::from_secs(5);
 pub struct PostgresFront {
     queues: Vec<mpsc::Sender<Waiting>>,
     pool: Pool,
+    done: Arc<Done>,
 }
 
 impl Database<PostgresFront> {
@@ -53,13 +56,14 @@ impl PostgresFront {
             .post_create(prepare)
             .build()
             .map_err(|error| MigrationError::Database(error.to_string()))?;
+        let done = Arc::new(Done::default());
         let mut queues = Vec::with_capacity(WRITERS);
         for _ in 0..WRITERS {
             let (queue, waiting) = mpsc::channel(QUEUE);
-            tokio::spawn(Writer::new(url.clone(), tls.clone()).run(waiting));
+            tokio::spawn(Writer::new(url.clone(), tls.clone(), done.clone()).run(waiting));
             queues.push(queue);
         }
-        Ok(PostgresFront { queues, pool })
+        Ok(PostgresFront { queues, pool, done })
     }
 
     async fn ask<T>(&self, query: &Query<T>) -> Result<Vec<T>, Ask> {
@@ -110,6 +114,10 @@ fn dialect(sql: &'static str) -> String {
 }
 
 impl Front for PostgresFront {
+    fn figures(&self) -> Figures {
+        self.done.figures()
+    }
+
     async fn commit(&self, commit: Prepared) -> Result<(), CommitError> {
         let stopped = || CommitError::Refused("the writer has stopped".into());
         let mut hasher = DefaultHasher::new();

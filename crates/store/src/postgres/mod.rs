@@ -11,4 +11,4 @@ mod migrate;
 mod writer;
 
 pub use connect::{PostgresError, PostgresUrl};
-pub use front::PostgresFront;
+pub use front::{PostgresFront, WRITERS as POSTGRES_WRITERS};

@@ -8,11 +8,13 @@
 use super::connect::{PostgresError, PostgresUrl, Session, told};
 use super::facts::{Known, Needs};
 use crate::batch::{Change, Outcome, decide};
+use crate::figures::Done;
 use crate::rows::{Prepared, TryRow};
 use app::CommitError;
 use futures::future::join_all;
 use ledger::Balance;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -113,6 +115,7 @@ pub(crate) struct Writer {
     url: PostgresUrl,
     tls: MakeRustlsConnect,
     open: Option<Open>,
+    done: Arc<Done>,
 }
 
 /// Of an account that many writers add to.
@@ -124,8 +127,8 @@ const BY_KEY: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; \
                       SET enable_mergejoin = off; SET plan_cache_mode = force_generic_plan";
 
 impl Writer {
-    pub fn new(url: PostgresUrl, tls: MakeRustlsConnect) -> Writer {
-        Writer { url, tls, open: None }
+    pub fn new(url: PostgresUrl, tls: MakeRustlsConnect, done: Arc<Done>) -> Writer {
+        Writer { url, tls, open: None, done }
     }
 
     pub async fn run(mut self, mut waiting: mpsc::Receiver<Waiting>) {
@@ -134,6 +137,7 @@ impl Writer {
             let (commits, answers): (Vec<_>, Vec<_>) =
                 batch.drain(..).map(|it| (it.commit, it.answer)).unzip();
             let results = self.apply(&commits).await;
+            self.done.count(commits.len());
             for (answer, result) in answers.into_iter().zip(results.into_iter().zip(commits)) {
                 // A caller that has gone away does not mind.
                 answer.send(result).ok();

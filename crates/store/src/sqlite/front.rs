@@ -3,13 +3,13 @@
 use super::checkpoint::Checkpointer;
 use super::engine::{Engine, run};
 use crate::database::{Database, Front};
+use crate::figures::{Done, Figures};
 use crate::migrations::MigrationError;
 use crate::query::Query;
 use crate::rows::Prepared;
 use app::{CommitError, StoreError};
 use rusqlite::{Connection, OpenFlags};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::error::TrySendError;
@@ -45,19 +45,6 @@ struct Readers {
     idle: Mutex<Vec<Connection>>,
 }
 
-#[derive(Debug, Default)]
-struct Done {
-    commits: AtomicU64,
-    batches: AtomicU64,
-}
-
-/// What the writer has answered since the store was opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
-    pub commits: u64,
-    pub batches: u64,
-}
-
 enum Waiting {
     Commit {
         commit: Prepared,
@@ -75,10 +62,6 @@ impl Database<ThreadFront> {
     pub fn open(path: &Path) -> Result<Database<ThreadFront>, OpenError> {
         ThreadFront::open(path).map(Database::new)
     }
-
-    pub fn figures(&self) -> Figures {
-        self.front().figures()
-    }
 }
 
 impl ThreadFront {
@@ -94,14 +77,6 @@ impl ThreadFront {
         thread.spawn(move || write_in_groups(engine, checkpointer, waiting, &counted))?;
         let readers = Arc::new(Readers { path: path.into(), idle: Mutex::default() });
         Ok(ThreadFront { queue, readers, done })
-    }
-
-    pub(crate) fn figures(&self) -> Figures {
-        let done = &self.done;
-        Figures {
-            commits: done.commits.load(Ordering::Relaxed),
-            batches: done.batches.load(Ordering::Relaxed),
-        }
     }
 }
 
@@ -148,8 +123,7 @@ fn write_in_groups(
             continue;
         }
         let results = engine.apply(&commits);
-        done.commits.fetch_add(commits.len().try_into().unwrap_or(0), Ordering::Relaxed);
-        done.batches.fetch_add(1, Ordering::Relaxed);
+        done.count(commits.len());
         let count = commits.len();
         for (answer, result) in answers.into_iter().zip(results.into_iter().zip(commits)) {
             // A caller that has gone away does not mind.
@@ -175,6 +149,10 @@ impl ThreadFront {
 }
 
 impl Front for ThreadFront {
+    fn figures(&self) -> Figures {
+        self.done.figures()
+    }
+
     async fn commit(&self, commit: Prepared) -> Result<(), CommitError> {
         let (answer, answered) = oneshot::channel();
         let handed = self.hand_in(Waiting::Commit { commit, answer }).await;
@@ -241,6 +219,10 @@ impl Database<MemoryFront> {
 }
 
 impl Front for MemoryFront {
+    fn figures(&self) -> Figures {
+        Figures::default()
+    }
+
     async fn commit(&self, commit: Prepared) -> Result<(), CommitError> {
         let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
         let mut answers = engine.apply(std::slice::from_ref(&commit));

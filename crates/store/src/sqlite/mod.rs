@@ -7,5 +7,5 @@ mod migrate;
 
 pub use checkpoint::Checkpointer;
 pub use engine::Engine;
-pub use front::{Figures, MemoryFront, OpenError, ThreadFront, open_writer};
+pub use front::{MemoryFront, OpenError, ThreadFront, open_writer};
 pub use migrate::migrate;
