@@ -85,7 +85,7 @@ fn a_new_installation_has_nothing_wrong_and_everything_wrong_is_told_at_once() {
     let fine = house.check(&[]);
     assert!(fine.ok && fine.findings.is_empty(), "{:?}", fine.findings);
 
-    house.replace("node = 0", "node = 1000\nlisten_adress = \"x\"");
+    house.replace("# node = 0", "node = 1000\nlisten_adress = \"x\"");
     house.replace("listen = \"127.0.0.1:8080\"", "listen = 8080");
     house.replace("refuse_replayed_nonces = false", "refuse_replayed_nonces = \"no\"");
     house.replace("default_expiry_s = 604800", "default_expiry_s = 59");
@@ -287,7 +287,7 @@ fn the_schema_fits_what_init_writes_and_explains_every_key() {
     let defaults = serde_json::to_value(server::config::LimitsConfig::default()).unwrap();
     assert_eq!(limits["limits"], defaults);
     // And the validator can say no.
-    assert_eq!(validated(&text.replace("node = 0", "node = 1000")).len(), 1);
+    assert_eq!(validated(&text.replace("# node = 0", "node = 1000")).len(), 1);
 
     for leaf in server::config::schema::leaves() {
         assert!(leaf.schema["description"].is_string(), "{} is not explained", leaf.path);

@@ -9,6 +9,7 @@ use payments::{LatePolicy, Mode};
 use seal::{Signer, Verifier};
 use serde_json::{Value, json};
 use server::config::Config;
+use server::gateway::open_store;
 use server::install::{NewMerchant, add_merchant};
 use server::{clock, demo};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +19,6 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use store::SqliteStore;
 use testkit::wechat::{Call, Chance, Fault, OrderView, Outcome, Reference, WechatSimServer};
 use wechatpay::headers::{self, SignatureHeaders};
 use wechatpay::notification::Envelope;
@@ -94,7 +94,7 @@ impl World {
             .replace("http://127.0.0.1:9\"", &format!("{}\"", simulator.base_url()));
         std::fs::write(&config, text).unwrap();
         let loaded = Config::load(&config).unwrap();
-        let store = SqliteStore::open(&loaded.path(&loaded.store.path)).unwrap();
+        let store = open_store(&loaded).await.unwrap();
         let new = NewMerchant {
             id: MerchantId::parse(MERCHANT).unwrap(),
             name: "Crash".into(),

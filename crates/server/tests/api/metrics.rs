@@ -96,7 +96,7 @@ async fn figures_follow_an_order_from_its_request_to_its_refund() {
     .await;
     // Order, prepared, paid, and the demo's own order; that the merchant heard is written next.
     assert!(value(&text, r#"feiqian_store_commits_total{outcome="ok"}"#) >= Some(4.0), "{text}");
-    let end = house.demo.gateway.certificate.not_after().ms() as f64 / 1000.0;
+    let end = house.demo.gateway.certificate().not_after().ms() as f64 / 1000.0;
     let series = r#"feiqian_certificate_expiry_timestamp_seconds{name="platform"}"#;
     assert_eq!(value(&text, series), Some(end));
 

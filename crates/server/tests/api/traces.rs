@@ -14,6 +14,7 @@ use payments::{LatePolicy, Mode};
 use prost::Message;
 use serde_json::{Value, json};
 use server::config::Config;
+use server::gateway::open_store;
 use server::install::{NewMerchant, add_merchant};
 use server::{clock, demo};
 use std::collections::BTreeMap;
@@ -21,7 +22,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use store::SqliteStore;
 use testkit::wechat::{Outcome, Reference, WechatSimServer};
 
 const MERCHANT: &str = "1900000831";
@@ -159,7 +159,7 @@ impl Installation {
         std::fs::write(&file, text.replace(&listen(8080), &listen(port))).unwrap();
         std::fs::write(folder.join("worker.toml"), worker).unwrap();
         let config = Config::load(&file).unwrap();
-        let store = SqliteStore::open(&config.path(&config.store.path)).unwrap();
+        let store = open_store(&config).await.unwrap();
         let new = NewMerchant {
             id: MerchantId::parse(MERCHANT).unwrap(),
             name: "A name that no trace tells".into(),

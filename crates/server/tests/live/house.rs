@@ -6,6 +6,7 @@ use reqwest::Response;
 use seal::Signer;
 use serde_json::{Value, json};
 use server::config::Config;
+use server::gateway::open_store;
 use server::install::{NewMerchant, add_merchant};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -47,7 +48,7 @@ impl House {
         let (text, _) = text.split_once("\n[limits]").expect("the demo writes its limits last");
         std::fs::write(&file, format!("{text}\n[limits]\n{limits}")).unwrap();
         let config = Config::load(&file).unwrap();
-        let store = SqliteStore::open(&config.path(&config.store.path)).unwrap();
+        let store = open_store(&config).await.unwrap();
         let mut merchants = Vec::new();
         for mchid in mchids {
             let new = NewMerchant {

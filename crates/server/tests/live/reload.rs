@@ -74,7 +74,7 @@ async fn a_changed_configuration_holds_at_once_and_no_request_fails_of_it() {
 
     // What needs a restart is named, and the rest is taken.
     house.edit("cost_bps = 10001\nenabeld = true", "cost_bps = 50");
-    house.edit("node = 0", "node = 5");
+    house.edit("# node = 0", "node = 5");
     house.hang_up("hold after a restart").await;
     assert!(house.log().contains("server.node"), "{}", house.log());
     assert_eq!(merchant.create("RISK05", 501).await.status(), 200);
