@@ -15,6 +15,7 @@ import random
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -50,6 +51,7 @@ class Load:
         self.control = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         self.lock = threading.Condition()
         self.orders = {}
+        self.renewed = 0  # Codes that a second create of the same order had made void.
         self.created = []  # When a create was acknowledged.
         self.doubts = []  # When, and what was said instead.
         self.problems = []
@@ -99,16 +101,8 @@ class Load:
             if self.over:
                 return
             order = Order(f"HA{number:02}{count:06}")
-            body = json.dumps({
-                "appid": ha.APPID, "mchid": ha.MERCHANT, "out_trade_no": order.number,
-                # The channel sees the description, so its book can be compared by it.
-                "description": order.number, "notify_url": self.server.url,
-                "amount": {"total": AMOUNT, "currency": "CNY"},
-            })
             self.orders[order.number] = order
-            until = time.monotonic() + 120
-            path = "/v3/pay/transactions/native"
-            status, answer = self.insist(client, "POST", path, body, until)
+            status, answer = self.create(client, order.number)
             if status != 200:
                 self.problem(f"order {order.number} was answered {status}: {answer}")
                 continue
@@ -122,6 +116,16 @@ class Load:
             if count % 4 == 3:
                 self.look_back(client)
             time.sleep(PAUSE_S)
+
+    def create(self, client, order_no):
+        body = json.dumps({
+            "appid": ha.APPID, "mchid": ha.MERCHANT, "out_trade_no": order_no,
+            # The channel sees the description, so its book can be compared by it.
+            "description": order_no, "notify_url": self.server.url,
+            "amount": {"total": AMOUNT, "currency": "CNY"},
+        })
+        until = time.monotonic() + 120
+        return self.insist(client, "POST", "/v3/pay/transactions/native", body, until)
 
     def look_back(self, client):
         """What a merchant was told stays true, whichever database answers."""
@@ -146,7 +150,25 @@ class Load:
         with self.control.open(request, timeout=30) as answer:
             return json.loads(answer.read())
 
+    def confirm(self, client, order_no, code):
+        """The payer pays. A gateway that was cut off in the middle of a create may come back and
+        ask the channel again, which makes the first code void: the merchant asks for a new one."""
+        for _ in range(5):
+            try:
+                self.simulator("confirm", {"code": code, "outcome": "success"})
+                return True
+            except urllib.error.HTTPError as error:
+                why = error.read().decode()
+            self.renewed += 1
+            status, answer = self.create(client, order_no)
+            if status != 200:
+                break
+            code = answer["code_url"]
+        self.problem(f"{order_no} could not be paid: {why}; its merchant heard {status}: {answer}")
+        return False
+
     def pay(self):
+        client = self.client()
         while True:
             with self.lock:
                 while not self.to_pay:
@@ -155,8 +177,8 @@ class Load:
                     self.lock.wait(0.2)
                 due, order_no, code = heapq.heappop(self.to_pay)
             time.sleep(max(0, due - time.monotonic()))
-            self.simulator("confirm", {"code": code, "outcome": "success"})
-            self.orders[order_no].paid = time.monotonic()
+            if self.confirm(client, order_no, code):
+                self.orders[order_no].paid = time.monotonic()
 
     def stop(self):
         """No new orders; those begun are brought to their end."""
@@ -371,6 +393,7 @@ class Accounts:
             "orders_paid": len(self.paid),
             "queries_answered": load.queries + len(self.answers),
             "calls_in_doubt": len(load.doubts),
+            "codes_renewed": load.renewed,
             "acknowledged_payments_lost": len(lost) + len(missing) + len(unpaid),
             "payments_doubled": len(doubled),
             "notifications_lost": len(self.unheard()),
