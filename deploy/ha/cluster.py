@@ -406,15 +406,14 @@ class Cluster:
         with open(made / "feiqian.toml", "rb") as it:
             key_id = tomllib.load(it)["keys"]["platform_public_key_id"]
         account = self.own_folder("outside") / "simulator"
-        for node, machine in enumerate(machines_with("feiqian"), start=1):
+        for machine in machines_with("feiqian"):
             folder = self.own_folder(machine)
             folder.mkdir(mode=0o755)
             shutil.copytree(made / "keys", folder / "keys")
             (folder / "simulator").mkdir()
             for name in ("merchant_private_key.pem", "apiv3_key", "platform_public_key.pem"):
                 shutil.copy(account / name, folder / "simulator")
-            self.template("feiqian.toml", machine, "feiqian", node=node,
-                          platform_public_key_id=key_id,
+            self.template("feiqian.toml", machine, "feiqian", platform_public_key_id=key_id,
                           channel=(account / "channel.toml").read_text())
             for path in (folder / "keys", folder / "simulator"):
                 for it in (path, *path.iterdir()):

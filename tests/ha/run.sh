@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Feiqian on a cluster of network namespaces while machines die and cables are pulled. Needs root.
 #
-#   tests/ha/run.sh [--json FILE]      FEIQIAN_HA_DIR: where all is kept, by default a temporary folder
+#   tests/ha/run.sh [--json FILE] [--only WORDS]
+#
+# FEIQIAN_HA_DIR is where all is kept, by default a temporary folder.
 #
 # Ten minutes at most. If it fails, the logs are in target/ha-logs.
 set -euo pipefail

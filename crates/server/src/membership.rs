@@ -12,6 +12,8 @@ use tokio::sync::watch;
 /// How long a silent process keeps its work. A dead one's work is taken up after this.
 const LEASE: Duration = Duration::from_secs(6);
 const RENEW_EVERY: Duration = Duration::from_secs(2);
+/// After a failure: a process without a lease is not ready, and others wait for it.
+const AGAIN_AFTER: Duration = Duration::from_millis(300);
 /// A lease is not used to its last moment: what is sent must be answered within it.
 const MARGIN: Duration = Duration::from_secs(1);
 
@@ -102,12 +104,15 @@ async fn enroll<S: Store>(store: &S, wanted: Option<u16>) -> Result<Option<Held>
 
 /// Renews the lease until the process stops and `done` says that its work has ended.
 pub async fn keep(gateway: Arc<Gateway>, mut done: watch::Receiver<bool>) {
+    let mut pause = RENEW_EVERY;
     loop {
         tokio::select! {
-            () = tokio::time::sleep(RENEW_EVERY) => {}
+            () = tokio::time::sleep(pause) => {}
             ended = done.wait_for(|it| *it) => { ended.ok(); break }
         }
-        match gateway.membership.renew(gateway.store()).await {
+        let renewed = gateway.membership.renew(gateway.store()).await;
+        pause = if gateway.membership.holds() { RENEW_EVERY } else { AGAIN_AFTER };
+        match renewed {
             Ok(None) => {}
             Ok(Some(node)) => {
                 tracing::warn!(

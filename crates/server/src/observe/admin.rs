@@ -36,10 +36,15 @@ fn health() -> Router<Arc<Gateway>> {
     Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(ready))
 }
 
-/// Ready means that the store answers and that nobody has told the process to stop.
+/// Ready means that the store answers, that the process holds its lease, and that nobody has told it
+/// to stop. A process that was cut off comes back with connections that are dead and do not know
+/// it; its lease tells before a merchant's request does.
 async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
     if gateway.live.is_draining() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
+    }
+    if !gateway.membership.holds() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the lease has run out\n").into_response();
     }
     match look(&gateway).await {
         Ok(()) => "ready\n".into_response(),

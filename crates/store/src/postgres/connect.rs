@@ -53,7 +53,7 @@ impl fmt::Debug for PostgresUrl {
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 /// A peer that has vanished without a word is noticed after this long, not after hours.
-const SILENCE: Duration = Duration::from_secs(10);
+const SILENCE: Duration = Duration::from_secs(5);
 
 impl PostgresUrl {
     pub fn parse(text: &str) -> Result<PostgresUrl, PostgresError> {
@@ -111,9 +111,11 @@ pub(crate) fn tls(url: &PostgresUrl) -> Result<MakeRustlsConnect, PostgresError>
 }
 
 /// What a session is told first: an answered commit is on disk, and on the synchronous standby if
-/// there is one, whatever the server's default is; nothing waits for ever.
+/// there is one, whatever the server's default is; nothing waits for ever. Between reading facts and
+/// writing a healthy writer takes milliseconds: one that vanished in between must not keep its
+/// locks, for which the others wait.
 pub(crate) const SESSION: &str = "SET synchronous_commit = on; SET lock_timeout = '8s'; \
-                                  SET idle_in_transaction_session_timeout = '20s'; \
+                                  SET idle_in_transaction_session_timeout = '2s'; \
                                   SET statement_timeout = 0; SET timezone = 'UTC'";
 
 /// A connection of a writer's own.
