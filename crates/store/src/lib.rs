@@ -17,7 +17,7 @@ mod sqlite;
 pub use any::{Address, AnyFront};
 pub use database::{Database, Front};
 pub use migrations::{MigrationError, VERSION};
-pub use postgres::{PostgresError, PostgresFront, PostgresUrl};
+pub use postgres::{PostgresError, PostgresFront, PostgresLook, PostgresUrl};
 pub use query::Query;
 pub use rows::Prepared;
 pub use sqlite::{

@@ -8,7 +8,9 @@ mod connect;
 mod facts;
 mod front;
 mod migrate;
+mod outside;
 mod writer;
 
 pub use connect::{PostgresError, PostgresUrl};
 pub use front::PostgresFront;
+pub use outside::PostgresLook;
