@@ -37,6 +37,8 @@ impl House {
     fn new() -> House {
         let name = format!("feiqian-backup-{}", seal::random_nonce());
         let folder = std::env::temp_dir().join(name);
+        // The user that PostgreSQL runs as must get through it.
+        std::fs::create_dir(&folder).unwrap();
         let house = House { program: env!("CARGO_BIN_EXE_feiqian").into(), folder };
         let home = house.at("home");
         house.good(&["init", &home]);
@@ -303,7 +305,7 @@ async fn a_killed_backup_is_no_backup() {
         } else if partial.exists() {
             caught += 1;
             let partial = partial.display().to_string();
-            house.refused(&["verify", &partial, "--data", &home], "backup ");
+            house.refused(&["verify", &partial, "--data", &home], "never finished");
             house.refused(&["backup", "--data", &home, "--to", &to], "remove it");
         }
         if caught == 4 {
@@ -351,7 +353,8 @@ async fn postgres_comes_back_as_of_any_moment() {
     let last = server.psql("postgres", "SELECT pg_walfile_name(pg_switch_wal())");
     let waited = Instant::now();
     while !Path::new(&archive).join(&last).exists() {
-        assert!(waited.elapsed() < Duration::from_secs(60), "{last} is not archived");
+        let log = || std::fs::read_to_string(server.data().join("log")).unwrap_or_default();
+        assert!(waited.elapsed() < Duration::from_secs(60), "{last} is not archived: {}", log());
         std::thread::sleep(Duration::from_millis(50));
     }
     drop(server);

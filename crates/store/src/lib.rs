@@ -13,6 +13,8 @@ mod postgres;
 mod query;
 mod rows;
 mod sqlite;
+#[cfg(test)]
+mod upgrade;
 
 pub use any::{Address, AnyFront};
 pub use database::{Database, Front};

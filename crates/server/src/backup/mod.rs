@@ -26,6 +26,8 @@ use store::{PostgresUrl, SqliteStore};
 
 const DATABASE: &str = "feiqian.db";
 const BASE: &str = "base.tar";
+/// The ending of a backup that is being written.
+const PARTIAL: &str = ".partial";
 /// The data folder of a restored cluster.
 const CLUSTER: &str = "postgres";
 
@@ -180,7 +182,7 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         if self.shown {
-            eprintln!("\r{} done        ", self.what);
+            eprintln!();
         }
     }
 }
@@ -224,7 +226,7 @@ pub async fn backup(args: BackupArgs) -> Result<(), Fault> {
     if let Some(folder) = to.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
-    let partial = beside(&to, ".partial");
+    let partial = beside(&to, PARTIAL);
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial);
     let file = file.map_err(|error| {
         format!(
@@ -358,6 +360,10 @@ fn read(
     take: &mut dyn FnMut(&str, &mut dyn Read) -> io::Result<()>,
 ) -> Result<Manifest, Fault> {
     let named = |error: ArchiveError| format!("backup {}: {error}", path.display());
+    // Between its last byte and its name it is whole, but nobody was told so, and perhaps not durable.
+    if path.as_os_str().to_string_lossy().ends_with(PARTIAL) {
+        return Err(format!("backup {} was never finished; remove it", path.display()).into());
+    }
     let mut progress = Progress::new(what);
     let mut done = 0;
     let file = File::open(path).map_err(|it| named(it.into()))?;

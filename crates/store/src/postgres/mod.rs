@@ -13,4 +13,6 @@ mod writer;
 
 pub use connect::{PostgresError, PostgresUrl};
 pub use front::PostgresFront;
+#[cfg(test)]
+pub(crate) use migrate::migrate_steps;
 pub use outside::PostgresLook;
