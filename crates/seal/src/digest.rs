@@ -21,6 +21,25 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     hex_lower(sha::digest(&sha::SHA256, bytes).as_ref())
 }
 
+/// SHA-256 of what comes piece by piece.
+pub struct Sha256(sha::Context);
+
+impl Default for Sha256 {
+    fn default() -> Sha256 {
+        Sha256(sha::Context::new(&sha::SHA256))
+    }
+}
+
+impl Sha256 {
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub fn finish_hex(self) -> String {
+        hex_lower(self.0.finish().as_ref())
+    }
+}
+
 /// For bill files, whose hash the provider states in SHA-1.
 pub fn sha1_hex(bytes: &[u8]) -> String {
     hex_lower(sha::digest(&sha::SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref())
@@ -87,6 +106,10 @@ mod tests {
     fn known_digests() {
         assert_eq!(sha1_hex(b"abc"), "a9993e364706816aba3e25717850c26c9cd0d89d");
         assert_eq!(md5_hex(b"abc"), "900150983cd24fb0d6963f7d28e17f72");
+        let mut pieces = Sha256::default();
+        pieces.update(b"a");
+        pieces.update(b"bc");
+        assert_eq!(pieces.finish_hex(), sha256_hex(b"abc"));
         assert_eq!(
             sha256_hex(b"abc"),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -12,6 +12,7 @@ mod pem;
 mod random;
 mod ring;
 mod signer;
+mod stream;
 mod vault;
 mod verifier;
 
@@ -21,6 +22,7 @@ pub use key_error::{KeyError, OaepError};
 pub use random::{random_bytes, random_nonce};
 pub use ring::{KeyRing, NamedSigner, VerifierRing};
 pub use signer::Signer;
+pub use stream::{SealedReader, SealedWriter, StreamError, stream_key_id};
 pub use vault::{Vault, VaultError};
 pub use verifier::Verifier;
 

@@ -14,13 +14,16 @@ mod postgres;
 mod query;
 mod rows;
 mod sqlite;
+#[cfg(test)]
+mod upgrade;
 
 pub use any::{Address, AnyFront};
 pub use database::{Database, Front};
 pub use figures::Figures;
 pub use migrations::{MigrationError, VERSION};
 pub use postgres::{
-    DistributeError, POSTGRES_WRITERS, PostgresError, PostgresFront, PostgresUrl, distribute,
+    DistributeError, POSTGRES_WRITERS, PostgresError, PostgresFront, PostgresLook, PostgresUrl,
+    distribute,
 };
 pub use query::Query;
 pub use rows::Prepared;

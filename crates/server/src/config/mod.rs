@@ -51,6 +51,7 @@ pub struct Config {
     /// One block for each address that events are posted to.
     #[serde(default, rename = "webhook")]
     pub webhooks: Vec<WebhookConfig>,
+    pub backup: BackupConfig,
     /// One block for each account at a channel.
     #[serde(default, rename = "channel")]
     pub channels: Vec<ChannelConfig>,
@@ -255,6 +256,21 @@ pub struct WebhookConfig {
     /// Which events, such as `payment.succeeded`; none named is all.
     #[serde(default)]
     pub events: Vec<String>,
+}
+
+/// Backups.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct BackupConfig {
+    /// File of 64 hexadecimal digits that encrypts backups. It is in no backup: keep a copy elsewhere.
+    pub key: Option<PathBuf>,
+    /// Folder that `feiqian wal push` fills with PostgreSQL's log, for recovery to a point in time.
+    pub archive: Option<PathBuf>,
+    /// The PostgreSQL address with which base backups are taken; its role may replicate. Absent: `store.url`.
+    #[schemars(extend("x-secret" = true))]
+    pub url: Option<String>,
+    /// Folder with PostgreSQL's programs, if they are in no usual place.
+    pub programs: Option<PathBuf>,
 }
 
 /// What may be paid.

@@ -9,8 +9,12 @@ mod distribute;
 mod facts;
 mod front;
 mod migrate;
+mod outside;
 mod writer;
 
 pub use connect::{PostgresError, PostgresUrl};
 pub use distribute::{DistributeError, distribute};
 pub use front::{PostgresFront, WRITERS as POSTGRES_WRITERS};
+#[cfg(test)]
+pub(crate) use migrate::migrate_steps;
+pub use outside::PostgresLook;
