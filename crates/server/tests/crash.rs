@@ -19,7 +19,6 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
 use testkit::wechat::{Call, Chance, Fault, OrderView, Outcome, Reference, WechatSimServer};
 use wechatpay::headers::{self, SignatureHeaders};
 use wechatpay::notification::Envelope;
