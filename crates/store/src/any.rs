@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 /// Where a store is.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a process has one")]
 pub enum Address {
     /// A SQLite file.
     File(PathBuf),

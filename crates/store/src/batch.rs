@@ -402,8 +402,11 @@ fn plus(a: Balance, b: Balance) -> Option<Balance> {
     })
 }
 
+/// An amount with which an account may overflow, whatever is on its other parts.
+const HUGE: i128 = 1 << 56;
+
 /// Which of a commit's accounts give something that the commit did not bring: whether they have it
-/// must be looked up. The others only grow.
+/// must be looked up. The others only grow, and are looked at only if it is by very much.
 pub(crate) fn drawn(commit: &Prepared) -> Vec<bool> {
     let mut held = vec![0_i128; commit.accounts.len()];
     let mut drawn = vec![false; commit.accounts.len()];
@@ -412,7 +415,7 @@ pub(crate) fn drawn(commit: &Prepared) -> Vec<bool> {
             let kind = commit.accounts[index].account.kind;
             let minor = i128::from(posting.amount.minor());
             held[index] += if kind.side() == side { minor } else { -minor };
-            drawn[index] |= kind.is_guarded() && held[index] < 0;
+            drawn[index] |= kind.is_guarded() && held[index] < 0 || minor >= HUGE;
         }
     }
     drawn

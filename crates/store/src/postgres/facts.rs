@@ -96,6 +96,11 @@ impl<'b> Needs<'b> {
             }
             let op = Op::new(LOCK_BALANCES).with(merchants).with(accounts).with(stripes);
             asks.push((Ask::Nothing, op));
+            let (grown, of_grown): (Vec<_>, Vec<_>) =
+                self.accounts.iter().filter(|it| !*it.1).map(|it| *it.0).unzip();
+            if !grown.is_empty() {
+                asks.push((Ask::Full, Op::new(FIND_FULL).with(grown).with(of_grown)));
+            }
             if !drawn.is_empty() {
                 asks.push((Ask::Balances, Op::new(ADD_UP).with(drawn).with(of)));
             }
@@ -169,6 +174,12 @@ const LOCK_BALANCES: &str = "SELECT 1 FROM balance AS it \
      ON it.merchant = n.merchant AND it.account = n.account AND it.stripe = n.stripe{of_one} \
      ORDER BY it.merchant, it.account, it.stripe FOR UPDATE OF it";
 
+/// Accounts on which even a small sum may be too much: what is very large is on the stripe of draws.
+const FIND_FULL: &str = "SELECT 1 FROM balance AS it \
+     JOIN UNNEST($1::TEXT[], $2::TEXT[]) AS n (merchant, account) \
+     ON it.merchant = n.merchant AND it.account = n.account AND it.stripe = 0 \
+     WHERE it.debit_minor > 4611686018427387904 OR it.credit_minor > 4611686018427387904";
+
 /// A statement after the locks: what it sees was committed no earlier than they were ours.
 const ADD_UP: &str = "SELECT it.merchant, it.account, \
      LEAST(SUM(it.debit_minor), 9223372036854775807)::BIGINT, \
@@ -183,6 +194,7 @@ pub(crate) enum Ask {
     Numbers(Table),
     Intents,
     Balances,
+    Full,
     /// It is only there for its effect.
     Nothing,
 }
@@ -196,6 +208,8 @@ pub(crate) struct Known {
     /// Of accounts that are drawn from.
     balances: HashMap<(String, String), Balance>,
     looked_at_all: bool,
+    /// An account that nobody looked at is nearly full.
+    pub full: bool,
 }
 
 impl Known {
@@ -215,9 +229,11 @@ impl Known {
                     let key = (table, row.try_get(0)?, row.try_get(1)?);
                     match ask {
                         Ask::Numbers(_) => self.numbers.insert(key, version),
-                        Ask::Versions(_) | Ask::Intents | Ask::Balances | Ask::Nothing => {
-                            self.versions.insert(key, version)
-                        }
+                        Ask::Versions(_)
+                        | Ask::Intents
+                        | Ask::Balances
+                        | Ask::Full
+                        | Ask::Nothing => self.versions.insert(key, version),
                     };
                 }
                 Ask::Intents => {
@@ -234,6 +250,7 @@ impl Known {
                     let (debit_minor, credit_minor) = (row.try_get(2)?, row.try_get(3)?);
                     self.balances.insert(key, Balance { debit_minor, credit_minor });
                 }
+                Ask::Full => self.full = true,
                 Ask::Nothing => {}
             }
         }

@@ -266,6 +266,10 @@ impl Writer {
                 return Err(failure);
             }
         };
+        if known.full {
+            open.roll_back().await;
+            return Err(Failure::Slip("an account is nearly full".into()));
+        }
         let Ok(outcome) = decide(batch, &mut known);
         let ops = writes(&outcome, &known, open.stripe);
         if ops.is_empty() {

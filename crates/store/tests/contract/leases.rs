@@ -8,6 +8,7 @@ use futures::future::join_all;
 use kernel::SerialKind;
 use payments::AttemptState;
 use std::collections::BTreeSet;
+use std::slice::from_ref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -194,27 +195,27 @@ pub fn only_the_holder_settles<S: Store>(make: impl Fn() -> S) {
         let settle =
             |claimed: &Intent, next| IntentChange::Settle { claimed: claimed.clone(), next };
         let there = async || store.due(UNTIL, 9).await.unwrap();
-        change(&store, schedule(std::slice::from_ref(&first))).await;
+        change(&store, schedule(from_ref(&first))).await;
         let mine = store.claim(&one, now, 9).await.unwrap().remove(0);
         // Another holder's word, or nobody's, changes nothing.
         for stranger in [held(&first, &two), first.clone()] {
             change(&store, vec![settle(&stranger, None)]).await;
             change(&store, vec![settle(&stranger, Some((NOW.plus_s(5), 1)))]).await;
-            assert_eq!(there().await, [mine.clone()]);
+            assert_eq!(there().await, from_ref(&mine));
         }
         // Scheduled while it is held: the holder goes on.
         let later = Intent { due: NOW.plus_s(7), tries: 3, ..first.clone() };
-        change(&store, schedule(std::slice::from_ref(&later))).await;
+        change(&store, schedule(from_ref(&later))).await;
         assert_eq!(there().await, [held(&later, &one)]);
         assert_eq!(store.claim(&two, now, 9).await.unwrap(), []);
         // The holder's try was of what it claimed: the newer word stays, and is free.
         change(&store, vec![settle(&mine, None)]).await;
-        assert_eq!(there().await, [later.clone()]);
+        assert_eq!(there().await, from_ref(&later));
         // Settled by its holder it becomes what is next, free; or it goes.
         let again = store.claim(&two, now, 9).await.unwrap().remove(0);
         assert_eq!(again, held(&later, &two));
         change(&store, vec![settle(&mine, None)]).await;
-        assert_eq!(there().await, [again.clone()], "it is another's by now");
+        assert_eq!(there().await, from_ref(&again), "it is another's by now");
         change(&store, vec![settle(&again, Some((NOW.plus_s(8), 4)))]).await;
         let next = Intent { due: NOW.plus_s(8), tries: 4, ..first.clone() };
         assert_eq!(there().await, [next]);
@@ -222,7 +223,7 @@ pub fn only_the_holder_settles<S: Store>(make: impl Fn() -> S) {
         change(&store, vec![settle(&last, None)]).await;
         assert_eq!(there().await, []);
         // Finished while it is held: gone, and the holder's settling brings nothing back.
-        change(&store, schedule(std::slice::from_ref(&first))).await;
+        change(&store, schedule(from_ref(&first))).await;
         let mine = store.claim(&one, now, 9).await.unwrap().remove(0);
         change(&store, vec![desk.finish(IntentKind::Heal, first.subject)]).await;
         change(&store, vec![settle(&mine, Some((NOW, 1)))]).await;

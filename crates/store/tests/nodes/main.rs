@@ -8,9 +8,9 @@
 mod desk;
 mod faults;
 mod full;
+mod locks;
 mod proxy;
 mod silence;
-mod stripes;
 mod truth;
 mod writers;
 

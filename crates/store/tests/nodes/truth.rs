@@ -58,14 +58,7 @@ impl Book {
         let payments = store.payments_after(None, u32::MAX).await.unwrap();
         assert!(payments.iter().all(|it| it.state == PaymentState::Success));
         let there: BTreeSet<Serial> = payments.iter().map(|it| it.serial).collect();
-        let said = self.0.lock().unwrap();
-        let lost: Vec<_> = said.done.difference(&there).collect();
-        assert!(lost.is_empty(), "{} of {} are lost: {lost:?}", lost.len(), said.done.len());
-        let ghosts: Vec<_> = said.refused.intersection(&there).collect();
-        assert!(ghosts.is_empty(), "refused, but there: {ghosts:?}");
-        let known = said.done.len() + said.unknown.intersection(&there).count();
-        assert_eq!(there.len(), known, "something is there that nobody wrote");
-        drop(said);
+        self.agrees(&there);
         // The audit compares postings; an order also has its notification and intent.
         let mut told = BTreeSet::new();
         let mut ids = BTreeSet::new();
@@ -79,6 +72,17 @@ impl Book {
         let intents = store.due(Timestamp::from_ms(i64::MAX), u32::MAX).await.unwrap();
         assert!(intents.iter().all(|it| it.due == NOW));
         assert_eq!(intents.iter().map(|it| it.subject).collect::<BTreeSet<_>>(), ids);
+    }
+
+    /// Checks what was said against the orders that are there.
+    fn agrees(&self, there: &BTreeSet<Serial>) {
+        let said = self.0.lock().unwrap();
+        let lost: Vec<_> = said.done.difference(there).collect();
+        assert!(lost.is_empty(), "{} of {} are lost: {lost:?}", lost.len(), said.done.len());
+        let ghosts: Vec<_> = said.refused.intersection(there).collect();
+        assert!(ghosts.is_empty(), "refused, but there: {ghosts:?}");
+        let known = said.done.len() + said.unknown.intersection(there).count();
+        assert_eq!(there.len(), known, "something is there that nobody wrote");
     }
 }
 

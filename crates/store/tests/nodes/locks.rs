@@ -1,6 +1,6 @@
-//! An account in stripes is still one account: it gives no more than it has.
+//! Two writers that wait for each other's locks, at the worst moment.
 
-use crate::desk::{Desk, cny};
+use crate::desk::{Desk, cny, put};
 use crate::truth::balanced;
 use crate::{POSTGRES, database, open, run, stranger};
 use app::{Commit, CommitError, Store};
@@ -10,6 +10,15 @@ use std::sync::Arc;
 
 fn moved(from: &Account, to: &Account, minor: i64) -> Posting {
     Posting { debit: from.clone(), credit: to.clone(), amount: cny(minor) }
+}
+
+/// Waits until so many sessions wait for locks.
+async fn waiting_for_locks(watch: &tokio_postgres::Client, count: i64) {
+    let waits = "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+                 AND datname = CURRENT_DATABASE()";
+    while watch.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) < count {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// A draw that waited for a lock on another account does not decide on what it saw before: others
@@ -33,10 +42,11 @@ fn a_draw_that_waited_looks_again() {
             let journal = desk.journal(&order, subject, Event::RefundAccepted, postings);
             Commit { journals: vec![journal], ..Commit::default() }
         };
-        let give = vec![moved(&cost, &first, 100), moved(&cost, &second, 100)];
+        let give = vec![moved(&cost, &first, 100), moved(&cost, &second, 101)];
         one.commit(book(give)).await.unwrap();
-        // Something to lock on the first account, and the last of all stripes for what is there.
-        one.commit(book(vec![moved(&first, &cost, 1)])).await.unwrap();
+        // Something to lock on both, and the last of all stripes for what is there.
+        let draws = vec![moved(&first, &cost, 1), moved(&second, &cost, 1)];
+        one.commit(book(draws)).await.unwrap();
         other.batch_execute("UPDATE balance SET stripe = 99 WHERE stripe > 0").await.unwrap();
         other
             .batch_execute(
@@ -49,12 +59,7 @@ fn a_draw_that_waited_looks_again() {
             let one = one.clone();
             async move { one.commit(both).await }
         });
-        let waits = "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
-                     AND datname = CURRENT_DATABASE()";
-        let watch = stranger(&url).await;
-        while watch.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 0 {
-            tokio::task::yield_now().await;
-        }
+        waiting_for_locks(&stranger(&url).await, 1).await;
         two.commit(book(vec![moved(&cost, &second, 50)])).await.unwrap();
         two.commit(book(vec![moved(&second, &cost, 120)])).await.unwrap();
         other.batch_execute("COMMIT").await.unwrap();
@@ -70,5 +75,50 @@ fn a_draw_that_waited_looks_again() {
         );
         assert!(matches!(answers, (Err(CommitError::Books(_)), Ok(()))), "{answers:?}");
         balanced(&two).await;
+    });
+}
+
+/// Whoever is first with one of them gets both, and nobody is sacrificed.
+#[test]
+fn two_who_insert_the_same_numbers_do_not_lock_each_other_out() {
+    run(async {
+        let database = database();
+        let url = POSTGRES.url(&database);
+        let (one, two) = (open(&url).await, open(&url).await);
+        let (other, watch) = (stranger(&url).await, stranger(&url).await);
+        let (desk, rival) = (Desk::new("1900000109", 0), Desk::new("1900000109", 1));
+        let orders = |desk: &Desk, numbers: &[&str]| Commit {
+            payments: numbers.iter().map(|it| put(desk.order(it, 100), 0)).collect(),
+            ..Commit::default()
+        };
+        // Somebody is about to use the number in the middle.
+        other
+            .batch_execute(
+                "BEGIN; INSERT INTO payment (merchant, serial, order_no, state, version, \
+                 amount_minor, currency, created_ms, body) \
+                 VALUES ('1900000109', 'X', 'M', 'X', 1, 1, 'CNY', 0, '')",
+            )
+            .await
+            .unwrap();
+        let answers = tokio::join!(
+            one.commit(orders(&desk, &["A", "M", "Z"])),
+            async {
+                waiting_for_locks(&watch, 1).await;
+                two.commit(orders(&rival, &["Z", "A"])).await
+            },
+            async {
+                waiting_for_locks(&watch, 2).await;
+                other.batch_execute("ROLLBACK").await.unwrap();
+            },
+        );
+        assert!(matches!(answers, (Ok(()), Err(CommitError::Exists(_)), ())), "{answers:?}");
+        drop((one, two, other));
+        // Sessions report when they end.
+        let sessions = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = CURRENT_DATABASE()";
+        while watch.query_one(sessions, &[]).await.unwrap().get::<_, i64>(0) > 1 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        let count = "SELECT deadlocks FROM pg_stat_database WHERE datname = CURRENT_DATABASE()";
+        assert_eq!(watch.query_one(count, &[]).await.unwrap().get::<_, i64>(0), 0);
     });
 }
