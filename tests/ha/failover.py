@@ -272,15 +272,8 @@ class Faults:
                  lambda: stale_standby(primary, standby), 15, lambda: back(primary))
 
     def stream_leader(self):
-        """The NATS server that leads a stream, or the whole cluster while there is none."""
-        for machine in ha.machines_with("nats"):
-            url = f"http://{ha.address(machine)}:8222/jsz?streams=true"
-            facts = json.loads(self.cluster.asked(machine, url)[1])
-            for account in facts.get("account_details") or []:
-                for stream in account.get("stream_detail") or []:
-                    if stream.get("cluster", {}).get("leader"):
-                        return stream["cluster"]["leader"]
-        return facts["meta_cluster"]["leader"]
+        """The NATS server that leads the stream of events: the worst one to lose."""
+        return stream_of_events(self.cluster)["cluster"]["leader"]
 
     def costs(self):
         """For each fault: the longest time without an acknowledged create, and the longest that a
@@ -304,6 +297,14 @@ class Faults:
                 "calls_in_doubt": doubts,
                 "whole_again_after_s": it["whole_after_s"],
             }
+
+
+def stream_of_events(cluster):
+    """What NATS says of the stream."""
+    machine = ha.machines_with("nats")[0]
+    url = f"http://{ha.address(machine)}:8222/jsz?streams=true"
+    facts = json.loads(cluster.asked(machine, url)[1])
+    return facts["account_details"][0]["stream_detail"][0]
 
 
 def longest_gap(moments, began, end):
@@ -401,6 +402,7 @@ class Accounts:
             "notifications_delivered_again": sum((n - 1) * k for n, k in repeats.items()),
             "notifications_sent_by_two_workers_at_once": len(at_once),
             "orders_with_two_orders_at_the_channel": sum(len(it) > 1 for it in book.values()),
+            "events_on_the_bus": stream_of_events(self.cluster)["state"]["messages"],
             "ledger_ok": ledger["ok"],
             "ledger_payments": ledger.get("payments"),
             "ledger_owed_by_channel_minor": here,
