@@ -16,6 +16,7 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
     pub async fn attend(&self, intent: &Intent, now: Timestamp) -> Result<(), NewsError> {
         match intent.kind {
             IntentKind::Notify => self.notify(intent, now).await,
+            IntentKind::Publish => self.publish(intent, now).await,
             IntentKind::Heal => {
                 let next = self.heal(intent, now).await?;
                 self.settle(intent, next).await
@@ -68,7 +69,7 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
                 }
                 Care::Expire => {
                     if let Ok(closed) = payment.close() {
-                        match self.commit_close(closed, known.version).await {
+                        match self.commit_close(closed, known.version, now).await {
                             Ok(()) => return Ok(None),
                             Err(CommitError::Stale(_)) => {}
                             Err(error) => return Err(NewsError::Commit(error)),

@@ -301,6 +301,7 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
             at: now,
             postings,
         });
+        self.announce(commit, &payment.merchant, payment.serial, now);
         if let Some(url) = payment.terms.notify_url.clone() {
             let event = NotificationEvent::PaymentSucceeded;
             self.tell(commit, payment, event, None, url, now);

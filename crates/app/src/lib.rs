@@ -14,6 +14,7 @@ mod pay;
 mod place;
 mod platform;
 mod ports;
+mod publish;
 mod refunds;
 
 pub use audit::{AuditError, AuditReport, audit};
@@ -27,6 +28,8 @@ pub use place::{CloseError, PlaceError, Placed};
 pub use platform::{Change, Observer, Platform, Policy};
 pub use ports::{
     Backlog, Commit, CommitError, Courier, Delivery, Holder, Intent, IntentChange, IntentKind,
-    JournalRow, NODES, Node, Provider, Pulse, Put, Store, StoreError, Subject, Versioned,
+    JournalRow, NODES, Node, Provider, Publisher, Publishing, Pulse, Put, Store, StoreError,
+    Subject, Unpublished, Versioned,
 };
+pub use publish::{BusinessEvent, EventName};
 pub use refunds::{OrderRef, RefundAsk, RefundError};

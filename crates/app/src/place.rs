@@ -231,7 +231,7 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
                     }
                 }
                 Ok(closed) if closed == payment => return Ok(()),
-                Ok(closed) => match self.commit_close(closed, version).await {
+                Ok(closed) => match self.commit_close(closed, version, now).await {
                     Ok(()) => return Ok(()),
                     Err(CommitError::Stale(_)) => {}
                     Err(error) => return Err(CloseError::Commit(error)),
@@ -245,14 +245,17 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
         &self,
         closed: Payment,
         version: u32,
+        now: Timestamp,
     ) -> Result<(), CommitError> {
         let finish = IntentChange::Finish {
             merchant: closed.merchant.clone(),
             kind: IntentKind::Heal,
             subject: closed.serial,
         };
-        let payments = vec![Put { value: closed, expected: version }];
-        self.commit(Commit { payments, intents: vec![finish], ..Commit::default() }).await?;
+        let mut commit = Commit { intents: vec![finish], ..Commit::default() };
+        self.announce(&mut commit, &closed.merchant, closed.serial, now);
+        commit.payments.push(Put { value: closed, expected: version });
+        self.commit(commit).await?;
         self.changed(&Change::OrderClosed);
         Ok(())
     }

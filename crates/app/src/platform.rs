@@ -1,6 +1,8 @@
 //! The ports and the policy in one value; the use cases are its methods.
 
-use crate::{Commit, CommitError, IntentChange, Store};
+use crate::{
+    BusinessEvent, Commit, CommitError, IntentChange, Publisher, Publishing, Store, Unpublished,
+};
 use arc_swap::ArcSwap;
 use kernel::{MerchantId, Money, Serial, SerialGenerator, SerialKind, Timestamp};
 use ledger::Event;
@@ -17,6 +19,8 @@ pub struct Policy {
     pub notify_ladder_s: Vec<i64>,
     /// How long an order lives whose merchant did not say.
     pub default_expiry_s: i64,
+    /// Whether anybody listens to events.
+    pub publish: bool,
 }
 
 /// Hears of every change once it is durable: wakes workers, refreshes pages.
@@ -60,6 +64,17 @@ pub struct Platform<S, P, C> {
     policy: ArcSwap<Policy>,
     serials: Mutex<SerialGenerator>,
     observer: Box<dyn Observer>,
+    publisher: Box<dyn Publisher>,
+}
+
+/// Where events wait that were written when somebody listened.
+struct Nowhere;
+
+impl Publisher for Nowhere {
+    fn publish<'a>(&'a self, _event: &'a BusinessEvent) -> Publishing<'a> {
+        let why = "this process has neither a bus nor webhooks";
+        Box::pin(std::future::ready(Err(Unpublished(why.into()))))
+    }
 }
 
 impl<S: Store, P, C> Platform<S, P, C> {
@@ -72,7 +87,13 @@ impl<S: Store, P, C> Platform<S, P, C> {
         observer: Box<dyn Observer>,
     ) -> Platform<S, P, C> {
         let (policy, serials) = (ArcSwap::from_pointee(policy), Mutex::new(serials));
-        Platform { store, provider, courier, policy, serials, observer }
+        let publisher = Box::new(Nowhere);
+        Platform { store, provider, courier, policy, serials, observer, publisher }
+    }
+
+    /// The same, for an installation whose events somebody hears.
+    pub fn heard_by(self, publisher: Box<dyn Publisher>) -> Platform<S, P, C> {
+        Platform { publisher, ..self }
     }
 
     /// The policy of the moment. A decision takes it once.
@@ -93,6 +114,10 @@ impl<S: Store, P, C> Platform<S, P, C> {
     pub(crate) fn serial(&self, now: Timestamp, kind: SerialKind) -> Serial {
         // A panic while counting leaves a valid counter behind.
         self.serials.lock().unwrap_or_else(PoisonError::into_inner).next(now, kind)
+    }
+
+    pub(crate) fn publisher(&self) -> &dyn Publisher {
+        self.publisher.as_ref()
     }
 
     pub(crate) fn trace(&self) -> Option<String> {

@@ -1,11 +1,12 @@
 //! What use cases need from outside: storage, channels, merchants' servers.
 
-use crate::{Merchant, Notification, NotificationState, Try};
+use crate::{BusinessEvent, Merchant, Notification, NotificationState, Try};
 use channel::{Answer, ChannelId, Operation};
 use kernel::{MerchantId, Serial, Timestamp};
 use ledger::{Account, Balance, BalanceError, Journal, Posting};
 use payments::{Payment, Refund};
 use std::future::Future;
+use std::pin::Pin;
 
 /// A stored value and how often it was written: the first write is version 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub struct Put<T> {
 pub struct Intent {
     pub merchant: MerchantId,
     pub kind: IntentKind,
-    /// A payment, refund or notification, as the kind says.
+    /// A payment, refund or notification, as the kind says; to publish, either of the first two.
     pub subject: Serial,
     pub due: Timestamp,
     /// How often it was tried since it was last scheduled afresh.
@@ -75,6 +76,8 @@ pub enum IntentKind {
     Refund,
     /// Tell the merchant.
     Notify,
+    /// Tell whoever listens what became of a payment or refund.
+    Publish,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -329,4 +332,17 @@ pub trait Courier: Send + Sync {
         notification: &Notification,
         subject: &Subject,
     ) -> impl Future<Output = Delivery> + Send;
+}
+
+/// The bus or the listeners did not take an event, or did not say so.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unpublished(pub String);
+
+pub type Publishing<'a> = Pin<Box<dyn Future<Output = Result<(), Unpublished>> + Send + 'a>>;
+
+/// Brings events to whoever listens, at least once: the same event may come again, and listeners
+/// know it by its id.
+pub trait Publisher: Send + Sync {
+    fn publish<'a>(&'a self, event: &'a BusinessEvent) -> Publishing<'a>;
 }

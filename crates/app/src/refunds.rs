@@ -117,6 +117,7 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
             tries: 0,
             holder: None,
         }));
+        self.announce(commit, &refund.merchant, refund.serial, now);
         commit.refunds.push(Put { value: refund, expected: 0 });
     }
 
@@ -327,6 +328,7 @@ impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
             }
             RefundState::Processing | RefundState::Abnormal => {}
         }
+        self.announce(commit, &refund.merchant, refund.serial, now);
         if state.is_final() {
             commit.intents.push(IntentChange::Finish {
                 merchant: refund.merchant.clone(),

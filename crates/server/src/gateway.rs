@@ -1,5 +1,6 @@
 //! What every handler and worker shares: the platform, the keys, the merchants, the clocks.
 
+use crate::bus::{Bus, BusError, EventPublisher, Hint, Hints, Webhook};
 use crate::clock::{self, Clock};
 use crate::config::{Checked, Config, ConfigError, Files, Findings, changes};
 use crate::courier::MerchantCourier;
@@ -13,7 +14,7 @@ use crate::v3::NonceBook;
 use app::Platform;
 use arc_swap::ArcSwap;
 use channels::Roster;
-use kernel::{SerialGenerator, Zone};
+use kernel::{MerchantId, SerialGenerator, Zone};
 use seal::{Certificate, Vault};
 use std::sync::{Arc, Mutex, PoisonError};
 use store::{Address, AnyStore, PostgresUrl};
@@ -34,6 +35,9 @@ pub struct Gateway {
     pub limits: Arc<Limits>,
     pub merchants: Arc<Merchants>,
     pub live: Live,
+    pub bus: Option<Arc<Bus>>,
+    pub webhooks: Arc<[Webhook]>,
+    hints: Option<Arc<Hints>>,
     pub observe: Observe,
     /// Signs our own links: cashier tokens, bill downloads.
     pub link_key: [u8; 32],
@@ -54,6 +58,8 @@ pub enum OpenError {
     Membership(#[from] MembershipError),
     #[error(transparent)]
     Transport(#[from] channels::TransportError),
+    #[error(transparent)]
+    Bus(#[from] BusError),
     #[error(transparent)]
     Vault(#[from] seal::VaultError),
 }
@@ -137,7 +143,23 @@ impl Gateway {
         let limits = Arc::new(Limits::new(config.limits.clone()));
         let observe = Observe::default();
         let metrics = &observe.metrics;
-        let witness = Witness { live: live.clone(), metrics: metrics.clone() };
+        let webhooks: Arc<[Webhook]> = config.webhooks.iter().filter_map(Webhook::new).collect();
+        let bus = Bus::open(&config, webhooks.clone()).await?;
+        let start = |it| Arc::new(Hints::start(it, live.clone(), merchants.clone()));
+        let hints = bus.as_ref().map(start);
+        let witness = Witness {
+            live: live.clone(),
+            metrics: metrics.clone(),
+            hints: hints.clone(),
+            clock: clock.clone(),
+        };
+        let publisher = EventPublisher {
+            bus: bus.clone(),
+            webhooks: webhooks.clone(),
+            settings: settings.clone(),
+            metrics: metrics.clone(),
+        };
+        let listened_to = policy.publish;
         let platform = Platform::new(
             store,
             Watched::new(roster.clone(), metrics.clone()),
@@ -146,6 +168,10 @@ impl Gateway {
             serials,
             Box::new(witness),
         );
+        let platform = match listened_to {
+            true => platform.heard_by(Box::new(publisher)),
+            false => platform,
+        };
         Ok(Gateway {
             config,
             settings,
@@ -158,10 +184,21 @@ impl Gateway {
             limits,
             merchants,
             live,
+            bus,
+            webhooks,
+            hints,
             observe,
             link_key,
             nonces: NonceBook::default(),
         })
+    }
+
+    /// Has every process read a merchant anew. Without a bus others do within seconds.
+    pub fn merchant_changed(&self, id: &MerchantId) {
+        self.merchants.forget(id);
+        if let Some(hints) = &self.hints {
+            hints.give(Hint::Merchant(id.clone()));
+        }
     }
 
     pub fn zone(&self) -> Zone {
@@ -200,6 +237,8 @@ impl Gateway {
                 policy.candidates.push(routing::Candidate { enabled: false, ..it.clone() });
             }
         }
+        // Bus and webhooks are those that the process began with.
+        policy.publish = self.platform.policy().publish;
         // Channels before the policy that routes to them.
         *channels = settings::line_up(&self.roster, &channels, &new, &self.liberties)
             .map_err(OpenError::from)?;

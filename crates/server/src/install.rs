@@ -192,6 +192,18 @@ ledger_check_every_s = 3600
 # body_timeout_s = 10
 # idle_timeout_s = 75
 
+# The message bus, NATS with JetStream: events leave over it, and processes hear of each other.
+# Better in a file of its own: url_file = "secrets/bus_url"
+# [bus]
+# url = "nats://user:password@127.0.0.1:4222"
+# replicas = 3
+
+# One block for each address that events are posted to; docs/events.md says which there are.
+# [[webhook]]
+# url = "https://erp.example.com/feiqian"
+# secret_file = "secrets/webhook"
+# events = ["payment.succeeded", "refund.succeeded"]
+
 # One block for each account at a channel. Without any, every order is refused.
 # [[channel]]
 # kind = "wechat"

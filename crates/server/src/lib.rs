@@ -2,6 +2,7 @@
 //! touches the world is here; what is decided is decided in the crates below.
 
 pub mod bench;
+pub mod bus;
 mod callbacks;
 mod cashier;
 mod cashier_pages;

@@ -51,6 +51,12 @@ impl Live {
         self.ending.load(Ordering::Relaxed)
     }
 
+    /// A payment changed.
+    pub fn change(&self, serial: Serial) {
+        // Nobody listening is fine.
+        self.changed.send(serial).ok();
+    }
+
     pub fn wake(&self) {
         self.due.notify_one();
     }
@@ -59,8 +65,7 @@ impl Live {
 impl Observer for Live {
     fn committed(&self, payment: Option<(&MerchantId, Serial)>, due: Option<Timestamp>) {
         if let Some((_, serial)) = payment {
-            // Nobody listening is fine.
-            self.changed.send(serial).ok();
+            self.change(serial);
         }
         if due.is_some() {
             self.wake();

@@ -53,6 +53,11 @@ impl Merchants {
         Ok(Some(known))
     }
 
+    /// What is kept of a merchant is old.
+    pub fn forget(&self, id: &MerchantId) {
+        self.known.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+
     /// What payers read; the number if the name is not at hand.
     pub async fn name(&self, id: &MerchantId, now: Timestamp) -> String {
         match self.get(id, now).await {

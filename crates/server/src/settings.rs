@@ -79,6 +79,7 @@ impl Settings {
             risk: risk::Policy { most_minor: config.risk.single_limit_minor },
             notify_ladder_s: wechatpay::notification::NOTIFY_LADDER_S.to_vec(),
             default_expiry_s: config.orders.default_expiry_s,
+            publish: config.bus.url.is_some() || !config.webhooks.is_empty(),
         };
         let settings = Settings { config, keys, certificates, labels, notify };
         Ok(Built { settings, policy, channels })

@@ -1,6 +1,7 @@
 //! Does what falls due, many things side by side. Work is claimed before it is done, so that of
 //! several workers one does it; a claim holds as long as this process renews its lease.
 
+use crate::bus::webhooks;
 use crate::gateway::Gateway;
 use crate::observe::trace;
 use app::{Intent, IntentKind, Store, StoreError};
@@ -29,6 +30,7 @@ struct Worker {
 
 /// Runs until `stop` turns true, then waits for what is under way.
 pub async fn run(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
+    let webhooks = tokio::spawn(webhooks::run(gateway.clone(), stop.clone()));
     let room = Arc::new(Semaphore::new(AT_ONCE));
     let mut worker = Worker { gateway, busy: Arc::default(), room, swept: None };
     while !*stop.borrow() {
@@ -48,6 +50,9 @@ pub async fn run(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
     let all = u32::try_from(AT_ONCE).unwrap_or(u32::MAX);
     if worker.room.acquire_many(all).await.is_err() {
         tracing::warn!("the worker stopped with work under way");
+    }
+    if let Err(error) = webhooks.await {
+        tracing::error!(%error, "webhooks ended badly");
     }
 }
 

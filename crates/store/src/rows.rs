@@ -53,7 +53,8 @@ words!(NotificationEvent: PaymentSucceeded = "payment_succeeded",
     RefundSucceeded = "refund_succeeded", RefundClosed = "refund_closed",
     RefundAbnormal = "refund_abnormal");
 words!(NotificationState: Pending = "pending", Delivered = "delivered", GivenUp = "given_up");
-words!(IntentKind: Heal = "heal", Refund = "refund", Notify = "notify");
+words!(IntentKind: Heal = "heal", Refund = "refund", Notify = "notify",
+    Publish = "publish");
 
 fn bad(what: impl std::fmt::Display) -> StoreError {
     StoreError(format!("a row cannot be read: {what}"))

@@ -3,6 +3,7 @@
 //! Nothing here decides about real money, and nothing here may be reached from a production
 //! configuration.
 
+pub mod nats;
 pub mod postgres;
 pub mod simulation;
 pub mod wechat;

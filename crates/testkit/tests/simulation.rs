@@ -96,6 +96,7 @@ fn the_auditors_find_what_is_broken() {
     for sabotage in [
         Sabotage::ForgetRefundIntents,
         Sabotage::ForgetHealIntents,
+        Sabotage::ForgetEvents,
         Sabotage::ForgetPostings,
         Sabotage::DoubtIsDecline,
         Sabotage::DoubtIsNotFound,

@@ -225,8 +225,16 @@ impl Origin {
         for (key, property) in schema["properties"].as_object().into_iter().flatten() {
             let (path, file_key) = (join(path, key), format!("{key}_file"));
             if property["x-secret"] != true {
-                if let Some(inner) = object.get_mut(key) {
-                    self.open_secrets(property, inner, &path, folder, findings);
+                match object.get_mut(key) {
+                    Some(Value::Array(items)) => {
+                        let ids: Vec<_> = items.iter().map(|it| it["id"].as_str()).collect();
+                        let names = element_names(&path, &ids);
+                        for (name, item) in names.iter().zip(items) {
+                            self.open_secrets(&property["items"], item, name, folder, findings);
+                        }
+                    }
+                    Some(inner) => self.open_secrets(property, inner, &path, folder, findings),
+                    None => {}
                 }
                 continue;
             }
@@ -348,6 +356,12 @@ mod tests {
         assert_eq!(check(file(), variable).0.as_deref(), Some("y"));
         let (_, both) = check(json!({ "store": { "url": "x", "url_file": "url" } }), None);
         assert!(both.to_string().contains("both given"), "{both}");
+        let mut list = json!({ "hook": [{ "url_file": "url" }, { "url": "y" }] });
+        let one = schema["properties"]["store"].clone();
+        let schema = json!({ "properties": { "hook": { "type": "array", "items": one } } });
+        let mut findings = Findings::default();
+        Origin::default().open_secrets(&schema, &mut list, "", &folder, &mut findings);
+        assert_eq!(list, json!({ "hook": [{ "url": "postgres://secret" }, { "url": "y" }] }));
         let (_, absent) = check(json!({ "store": { "url_file": "nowhere" } }), None);
         assert!(absent.to_string().contains("cannot be read"), "{absent}");
         std::fs::remove_dir_all(folder).unwrap();

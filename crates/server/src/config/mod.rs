@@ -46,6 +46,11 @@ pub struct Config {
     pub limits: LimitsConfig,
     #[serde(default)]
     pub observe: ObserveConfig,
+    #[serde(default)]
+    pub bus: BusConfig,
+    /// One block for each address that events are posted to.
+    #[serde(default, rename = "webhook")]
+    pub webhooks: Vec<WebhookConfig>,
     /// One block for each account at a channel.
     #[serde(default, rename = "channel")]
     pub channels: Vec<ChannelConfig>,
@@ -212,6 +217,44 @@ impl ObserveConfig {
         let base = self.otlp_endpoint.as_deref()?.trim_end_matches('/');
         Some(if base.ends_with(PATH) { base.into() } else { format!("{base}{PATH}") })
     }
+}
+
+/// The message bus, NATS with JetStream: events leave over it, and processes tell each other what is
+/// new.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct BusConfig {
+    /// `nats://user:password@host:4222`, or `tls://…`; several servers with commas. Absent: there
+    /// is no bus.
+    #[schemars(extend("x-secret" = true))]
+    pub url: Option<String>,
+    /// A file of credentials, as `nsc` writes it, instead of user and password.
+    pub credentials: Option<PathBuf>,
+    /// The stream that keeps events; it is made if it is not there.
+    pub stream: String,
+    /// On how many servers the stream is kept: 1, 3 or 5.
+    #[schemars(range(min = 1, max = 5))]
+    pub replicas: u8,
+}
+
+impl Default for BusConfig {
+    fn default() -> BusConfig {
+        BusConfig { url: None, credentials: None, stream: "FEIQIAN".into(), replicas: 1 }
+    }
+}
+
+/// An address that events are posted to.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookConfig {
+    /// Where events are posted. Private addresses as `notify.allow_private` says.
+    pub url: String,
+    /// Signs them: `whsec_` and 24 to 64 bytes in base64.
+    #[schemars(extend("x-secret" = true))]
+    pub secret: String,
+    /// Which events, such as `payment.succeeded`; none named is all.
+    #[serde(default)]
+    pub events: Vec<String>,
 }
 
 /// What may be paid.

@@ -1,6 +1,9 @@
 //! What the schema cannot say: values that must fit each other, or mean something outside.
 
 use super::{Config, Findings};
+use crate::bus;
+use app::EventName;
+use channels::check_notify_url;
 use kernel::Zone;
 use std::net::IpAddr;
 
@@ -24,6 +27,8 @@ pub fn check(config: &Config, findings: &mut Findings) {
             findings.error(origin, &key, what, why, "write PUB_KEY_ID_ and digits");
         }
     }
+    message_bus(config, findings);
+    webhooks(config, findings);
     channels(config, findings);
 }
 
@@ -76,6 +81,55 @@ fn channels(config: &Config, findings: &mut Findings) {
             let why = "answers name the key that signed them";
             let remedy = "give platform_public_key and platform_public_key_id, or neither";
             findings.error(origin, &at, what, why, remedy);
+        }
+    }
+}
+
+fn message_bus(config: &Config, findings: &mut Findings) {
+    let (origin, bus) = (&config.origin, &config.bus);
+    if let Some(Err(error)) = bus.url.as_deref().map(bus::addresses) {
+        let why = "events leave over the bus";
+        let remedy = "write nats://host:4222, several with commas";
+        findings.error(origin, "bus.url", error.to_string(), why, remedy);
+    }
+    if !matches!(bus.replicas, 1 | 3 | 5) {
+        let what = format!("{} replicas have no majority of their own", bus.replicas);
+        let why = "the bus decides by majority";
+        findings.error(origin, "bus.replicas", what, why, "write 1, 3 or 5");
+    }
+    if bus.stream.is_empty() || !bus.stream.bytes().all(is_name_byte) {
+        let what = format!("stream {:?} is not letters, digits, - and _", bus.stream);
+        let why = "the bus refuses other names";
+        findings.error(origin, "bus.stream", what, why, "choose another name");
+    }
+}
+
+fn webhooks(config: &Config, findings: &mut Findings) {
+    let origin = &config.origin;
+    for (index, webhook) in config.webhooks.iter().enumerate() {
+        let key = |name: &str| format!("webhook[{index}].{name}");
+        if let Err(refusal) = check_notify_url(&webhook.url, config.notify.allow_private) {
+            let what = refusal.to_string().replace("notification address", "webhook");
+            let remedy = "write a public https address, or set notify.allow_private";
+            findings.error(origin, &key("url"), what, "events are posted there", remedy);
+        }
+        if config.webhooks[..index].iter().any(|it| it.url == webhook.url) {
+            let what = format!("two webhooks go to {}", webhook.url);
+            let why = "the bus knows a webhook by its address";
+            findings.error(origin, &key("url"), what, why, "keep one, with the events of both");
+        }
+        if bus::webhooks::parse_secret(&webhook.secret).is_none() {
+            let what = "the secret is not whsec_ and 24 to 64 bytes in base64";
+            let why = "listeners verify events with it";
+            let remedy = "make one: echo whsec_$(openssl rand -base64 32)";
+            findings.error(origin, &key("secret"), what, why, remedy);
+        }
+        let unknown = |it: &&String| bus::webhooks::event_named(it).is_none();
+        for name in webhook.events.iter().filter(unknown) {
+            let known = EventName::ALL.map(EventName::as_str).join(", ");
+            let what = format!("there is no event {name:?}");
+            let why = "a webhook that waits for it would hear nothing";
+            findings.error(origin, &key("events"), what, why, format!("there are: {known}"));
         }
     }
 }

@@ -54,18 +54,22 @@ async fn pulse(gateway: &Gateway) -> Result<Pulse, app::StoreError> {
     };
     Ok(Pulse {
         // Also those that nothing waits in: they stand at zero.
-        queues: [IntentKind::Heal, IntentKind::Refund, IntentKind::Notify].map(queue).into(),
+        queues: KINDS.map(queue).into(),
         in_doubt: seen.in_doubt,
         in_doubt_oldest_age_s: age_s(seen.in_doubt_since),
         lease_s: Some(gateway.membership.left().as_secs_f64()),
     })
 }
 
+const KINDS: [IntentKind; 4] =
+    [IntentKind::Heal, IntentKind::Refund, IntentKind::Notify, IntentKind::Publish];
+
 fn name_of(kind: IntentKind) -> &'static str {
     match kind {
         IntentKind::Heal => "heal",
         IntentKind::Refund => "refund",
         IntentKind::Notify => "notify",
+        IntentKind::Publish => "publish",
     }
 }
 

@@ -241,6 +241,9 @@ impl Metrics {
         for it in ["accepted", "refused", "unreachable"] {
             self.counter(NOTIFICATIONS, &[("outcome", it)]).absolute(0);
         }
+        for it in ["ok", "failed"] {
+            self.counter(EVENTS_PUBLISHED, &[("outcome", it)]).absolute(0);
+        }
         for it in PRODUCTS {
             self.counter(ORDERS_CREATED, &[("product", product(it))]).absolute(0);
         }

@@ -5,7 +5,7 @@
 use crate::gateway::Gateway;
 use app::{Intent, IntentKind, Store};
 use http::HeaderMap;
-use kernel::{MerchantId, Serial};
+use kernel::{MerchantId, Serial, SerialKind};
 use opentelemetry::Context;
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::{SpanContext, SpanKind, TraceContextExt, TraceFlags};
@@ -56,6 +56,11 @@ fn from_outside(traceparent: &str, share: f64) -> Option<Context> {
 fn from_store(traceparent: &str, troubled: bool) -> Option<Context> {
     let said = read(traceparent)?;
     Some(sampled(&said, troubled || said.is_sampled()))
+}
+
+/// The number of the trace that was stored with a payment.
+pub fn id_of(traceparent: &str) -> Option<String> {
+    read(traceparent).map(|it| it.trace_id().to_string())
 }
 
 /// The trace that is under way, to be kept with a new payment. `None` where nothing is traced.
@@ -166,6 +171,7 @@ fn kind(kind: IntentKind) -> &'static str {
         IntentKind::Heal => "heal",
         IntentKind::Refund => "refund",
         IntentKind::Notify => "notify",
+        IntentKind::Publish => "publish",
     }
 }
 
@@ -174,7 +180,10 @@ async fn payment_of(store: &impl Store, intent: &Intent) -> Option<Payment> {
     let (merchant, subject) = (&intent.merchant, intent.subject);
     let payment = match intent.kind {
         IntentKind::Heal => subject,
-        IntentKind::Refund => store.refund(merchant, subject).await.ok()??.value.payment,
+        IntentKind::Publish if subject.kind() != SerialKind::Refund => subject,
+        IntentKind::Refund | IntentKind::Publish => {
+            store.refund(merchant, subject).await.ok()??.value.payment
+        }
         IntentKind::Notify => store.notification(merchant, subject).await.ok()??.value.payment,
     };
     Some(store.payment(merchant, payment).await.ok()??.value)

@@ -25,7 +25,16 @@ struct Folder(PathBuf);
 
 impl House {
     pub async fn start() -> House {
+        House::start_with("").await
+    }
+
+    /// With more text in its configuration.
+    pub async fn start_with(more: &str) -> House {
         let folder = std::env::temp_dir().join(format!("feiqian-api-{}", seal::random_nonce()));
+        server::demo::prepare(&folder, "http://127.0.0.1:8080").unwrap();
+        let file = folder.join("feiqian.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, text + more).unwrap();
         let demo = Demo::start(&folder, 0).await.expect("the demo starts");
         House { demo, folder: Folder(folder) }
     }

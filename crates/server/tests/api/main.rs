@@ -4,6 +4,7 @@
 //! SDKs do not show: headers, nonces, foreign orders, notifications, the hosted cashier.
 
 mod bad_input;
+mod bus;
 mod client;
 mod flows;
 mod metrics;

@@ -305,7 +305,8 @@ fn tries(notification: Notification) -> BoxedStrategy<Vec<Try>> {
 }
 
 fn intent(merchant: MerchantId) -> BoxedStrategy<Intent> {
-    let kind = select(vec![IntentKind::Heal, IntentKind::Refund, IntentKind::Notify]);
+    let kind =
+        select(vec![IntentKind::Heal, IntentKind::Refund, IntentKind::Notify, IntentKind::Publish]);
     (kind, serial(SerialKind::Intent), at(), any::<u32>())
         .prop_map(move |(kind, subject, due, tries)| Intent {
             merchant: merchant.clone(),

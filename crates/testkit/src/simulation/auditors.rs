@@ -50,6 +50,7 @@ pub(super) fn examine(run: &Run) -> Examined {
     it.promises_to_merchants();
     it.refunds_on_both_sides();
     it.notifications();
+    it.events();
     Examined { met: it.met(), findings: it.findings }
 }
 
@@ -391,6 +392,33 @@ impl Evidence<'_> {
         }
         for number in there.keys() {
             self.findings.push(format!("refund {number} at the channel is none of ours"));
+        }
+    }
+
+    /// What became of each payment and refund was published.
+    fn events(&mut self) {
+        let told = lock(&self.run.world).told.clone();
+        let payment = |it: &Payment| match it.state {
+            PaymentState::Success => Some(format!("{}-succeeded", it.serial)),
+            PaymentState::Closed => Some(format!("{}-closed", it.serial)),
+            PaymentState::NotPay
+            | PaymentState::UserPaying
+            | PaymentState::Revoked
+            | PaymentState::PayError => None,
+        };
+        let refund = |it: &Refund| {
+            let state = match it.state {
+                RefundState::Processing => "processing",
+                RefundState::Success => "succeeded",
+                RefundState::Closed => "closed",
+                RefundState::Abnormal => "abnormal",
+            };
+            format!("{}-{state}", it.serial)
+        };
+        let mut want: Vec<String> = self.payments.iter().filter_map(payment).collect();
+        want.extend(self.refunds.iter().map(refund));
+        for id in want {
+            self.check(told.contains(&id), || format!("event {id} was never published"));
         }
     }
 

@@ -1,14 +1,14 @@
-//! The platform's ports, as unreliable as the world: storage, channels, merchants' servers.
+//! The platform's ports, as unreliable as the world: storage, channels, merchants' servers, the bus.
 
 use super::accounts::connectors;
 use super::pause::{Shared, lock, pause};
 use super::sabotage::Sabotage;
-use super::world::{Heard, Late, Patience, short};
+use super::world::{Heard, Late, Patience, World, short};
 use crate::wechat::{SimAnswer, SimRequest};
 use app::{
-    Commit, CommitError, Courier, Delivery, Intent, IntentChange, IntentKind, JournalRow, Merchant,
-    Node, Notification, NotificationState, Provider, Pulse, Store, StoreError, Subject, Try,
-    Versioned,
+    BusinessEvent, Commit, CommitError, Courier, Delivery, EventName, Intent, IntentChange,
+    IntentKind, JournalRow, Merchant, Node, Notification, NotificationState, Provider, Publisher,
+    Publishing, Pulse, Store, StoreError, Subject, Try, Unpublished, Versioned,
 };
 use channel::{
     Answer, Callback, CallbackError, Channel, ChannelId, Decline, HttpMessage, HttpRequest, Moment,
@@ -17,7 +17,7 @@ use channel::{
 use channels::wechat::Wechat;
 use kernel::{MerchantId, Money, Serial, Timestamp};
 use ledger::{Account, Balance};
-use payments::{Payment, PaymentState, Refund};
+use payments::{Payment, PaymentState, Refund, RefundState};
 use store::MemoryStore;
 
 /// The real store; what goes wrong goes wrong around it.
@@ -49,6 +49,7 @@ fn broken(commit: &mut Commit, sabotage: Sabotage) {
     match sabotage {
         Sabotage::ForgetRefundIntents => forget(commit, IntentKind::Refund),
         Sabotage::ForgetHealIntents => forget(commit, IntentKind::Heal),
+        Sabotage::ForgetEvents => forget(commit, IntentKind::Publish),
         Sabotage::ForgetPostings => commit.journals.iter_mut().for_each(|it| {
             it.postings.pop();
         }),
@@ -461,6 +462,7 @@ fn bent(answer: Answer, sabotage: Sabotage) -> Answer {
             Sabotage::None
             | Sabotage::ForgetRefundIntents
             | Sabotage::ForgetHealIntents
+            | Sabotage::ForgetEvents
             | Sabotage::ForgetPostings
             | Sabotage::DoubtIsDecline
             | Sabotage::DoubtIsNotFound
@@ -555,5 +557,56 @@ impl WildCourier {
             return None;
         }
         Some(if accepts || lied { 200 } else { 500 })
+    }
+}
+
+/// The bus.
+pub(super) struct WildPublisher {
+    pub(super) world: Shared,
+}
+
+impl Publisher for WildPublisher {
+    fn publish<'a>(&'a self, event: &'a BusinessEvent) -> Publishing<'a> {
+        Box::pin(async move {
+            pause(&self.world).await;
+            let taken = self.takes(event);
+            pause(&self.world).await;
+            taken
+        })
+    }
+}
+
+impl WildPublisher {
+    fn takes(&self, event: &BusinessEvent) -> Result<(), Unpublished> {
+        let mut world = lock(&self.world);
+        if !has_come_about(&world, event) {
+            world.find(format!("published {} before it was so", event.id()));
+        }
+        if world.strikes(|it| it.merchant_unreached) {
+            return Err(Unpublished("not reached".into()));
+        }
+        world.note(|_| format!("   published {}", short(&event.id())));
+        world.told.insert(event.id());
+        match world.strikes(|it| it.merchant_unheard) {
+            true => Err(Unpublished("no answer".into())),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Whether what an event says has been committed.
+fn has_come_about(world: &World, event: &BusinessEvent) -> bool {
+    let payment = world.watch.payments.get(&event.payment).map(|it| it.state);
+    let refund = event.refund.as_ref().and_then(|it| world.watch.refunds.get(&it.0));
+    let refund = refund.map(|it| it.state);
+    match event.name {
+        EventName::PaymentSucceeded => payment == Some(PaymentState::Success),
+        // An order that was closed may be paid by now.
+        EventName::PaymentClosed => {
+            matches!(payment, Some(PaymentState::Closed | PaymentState::Success))
+        }
+        EventName::RefundProcessing | EventName::RefundAbnormal => refund.is_some(),
+        EventName::RefundSucceeded => refund == Some(RefundState::Success),
+        EventName::RefundClosed => refund == Some(RefundState::Closed),
     }
 }

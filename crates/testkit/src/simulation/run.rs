@@ -5,7 +5,7 @@ use super::auditors;
 use super::clients::{Ask, Order};
 use super::dice::Dice;
 use super::pause::{Shared, lock};
-use super::ports::{WildCourier, WildProvider, WildStore};
+use super::ports::{WildCourier, WildProvider, WildPublisher, WildStore};
 use super::sabotage::Sabotage;
 use super::world::{Patience, World};
 use crate::wechat::WechatSim;
@@ -413,15 +413,17 @@ fn start(world: &Shared, store: &MemoryStore) -> Arc<Wild> {
         risk: risk::Policy::default(),
         notify_ladder_s: wechatpay::notification::NOTIFY_LADDER_S.to_vec(),
         default_expiry_s: 3_600,
+        publish: true,
     };
-    Arc::new(Platform::new(
+    let platform = Platform::new(
         WildStore { inner: store.clone(), world: world.clone() },
         WildProvider::new(world.clone()),
         WildCourier { world: world.clone() },
         policy,
         SerialGenerator::new(0, Zone::shanghai()),
         Box::new(Nobody),
-    ))
+    );
+    Arc::new(platform.heard_by(Box::new(WildPublisher { world: world.clone() })))
 }
 
 fn merchants(world: &mut World) -> Vec<Merchant> {

@@ -10,6 +10,8 @@ pub enum Sabotage {
     ForgetRefundIntents,
     /// The store loses the intent to look after a payment.
     ForgetHealIntents,
+    /// The store loses the intent to publish what became of a payment or refund.
+    ForgetEvents,
     /// The store loses one posting of each journal.
     ForgetPostings,
     /// Silence of the channel is taken for a refusal.

@@ -7,7 +7,7 @@ use super::sabotage::Sabotage;
 use super::watch::Watch;
 use crate::wechat::{OrderView, SimAnswer, SimRequest, WechatSim};
 use kernel::{MerchantId, Serial, Timestamp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How a merchant's server takes notifications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub(super) struct World {
     pub(super) paid: BTreeMap<String, bool>,
     pub(super) patience: BTreeMap<MerchantId, Patience>,
     pub(super) heard: BTreeMap<Serial, Heard>,
+    /// Ids of the events that the bus took.
+    pub(super) told: BTreeSet<String>,
     pub(super) watch: Watch,
     pub(super) trace: Vec<String>,
     /// What is wrong, in words.
@@ -70,6 +72,7 @@ impl World {
             paid: BTreeMap::new(),
             patience: BTreeMap::new(),
             heard: BTreeMap::new(),
+            told: BTreeSet::new(),
             watch: Watch::default(),
             trace: Vec::new(),
             findings: Vec::new(),
