@@ -85,7 +85,7 @@ impl Bus {
             .connection_timeout(PATIENCE)
             .ping_interval(Duration::from_secs(10))
             .reconnect_delay_callback(|tries| {
-                Duration::from_millis(100).saturating_mul(tries.clamp(1, 20) as u32)
+                Duration::from_millis(100 * tries.clamp(1, 20) as u64)
             })
             .event_callback(|event| async move { tell(&event) })
             .connect(addresses(url)?)
@@ -112,7 +112,10 @@ impl Bus {
         if !self.is_connected() {
             return Err(Unpublished("the bus is not connected".into()));
         }
-        let mut ready = self.ready.lock().await;
+        // Whoever waits here has a worker's place.
+        let Ok(mut ready) = tokio::time::timeout(PATIENCE, self.ready.lock()).await else {
+            return Err(Unpublished("the bus does not answer".into()));
+        };
         if *ready {
             return Ok(());
         }

@@ -51,6 +51,7 @@ pub struct Config {
     /// One block for each address that events are posted to.
     #[serde(default, rename = "webhook")]
     pub webhooks: Vec<WebhookConfig>,
+    #[serde(default)]
     pub backup: BackupConfig,
     /// One block for each account at a channel.
     #[serde(default, rename = "channel")]
