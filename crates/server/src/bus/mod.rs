@@ -70,8 +70,17 @@ impl Bus {
         webhooks: Arc<[Webhook]>,
     ) -> Result<Option<Arc<Bus>>, BusError> {
         let Some(url) = &config.bus.url else { return Ok(None) };
+        let addresses = addresses(url)?;
+        // The client reads addresses only; who we are must be said to it apart. Servers of one
+        // cluster share their users, so the first address that names one counts.
+        let named = addresses.iter().find_map(|it| Some((it.username()?, it.password()?)));
         let options = match &config.bus.credentials {
-            None => ConnectOptions::new(),
+            None => match named {
+                Some((user, password)) => {
+                    ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned())
+                }
+                None => ConnectOptions::new(),
+            },
             Some(path) => ConnectOptions::with_credentials_file(config.path(path))
                 .await
                 .map_err(BusError::Credentials)?,
@@ -88,7 +97,7 @@ impl Bus {
                 Duration::from_millis(100 * tries.clamp(1, 20) as u64)
             })
             .event_callback(|event| async move { tell(&event) })
-            .connect(addresses(url)?)
+            .connect(addresses)
             .await?;
         let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(PATIENCE);
