@@ -13,11 +13,13 @@ mod postgres;
 mod query;
 mod rows;
 mod sqlite;
+#[cfg(test)]
+mod upgrade;
 
 pub use any::{Address, AnyFront};
 pub use database::{Database, Front};
 pub use migrations::{MigrationError, VERSION};
-pub use postgres::{PostgresError, PostgresFront, PostgresUrl};
+pub use postgres::{PostgresError, PostgresFront, PostgresLook, PostgresUrl};
 pub use query::Query;
 pub use rows::Prepared;
 pub use sqlite::{

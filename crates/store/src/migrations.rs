@@ -5,7 +5,7 @@
 //!
 //! A step says which versions may go on working beside it. A step that only adds (a table, a
 //! column that may be absent, an index) leaves the version before it at work, so that an installation
-//! is upgraded one process at a time.
+//! is upgraded one process at a time. `upgrade` tries that.
 
 pub(crate) struct Step {
     /// The oldest version that may still write once this step is taken.
@@ -140,6 +140,17 @@ CREATE INDEX payment_doubt ON payment (merchant, doubt_ms) WHERE doubt_ms IS NOT
 ",
     },
 ];
+
+/// Whether a program that knows these steps may work on a database, and how many it would take.
+///
+/// - Input: what the database has seen: `before` steps, which demand version `oldest` at least.
+pub(crate) fn admit(before: u32, oldest: u32, steps: &[Step]) -> Result<u32, MigrationError> {
+    let ours = u32::try_from(steps.len()).unwrap_or(u32::MAX);
+    if before > ours && oldest > ours {
+        return Err(MigrationError::Newer { found: before });
+    }
+    Ok(ours.saturating_sub(before))
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum MigrationError {

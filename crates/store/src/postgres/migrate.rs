@@ -1,7 +1,7 @@
 //! Taking the steps of the schema on PostgreSQL, one process at a time.
 
 use super::connect::{PostgresError, PostgresUrl, Session};
-use crate::migrations::{MigrationError, STEPS, VERSION};
+use crate::migrations::{MigrationError, STEPS, Step, admit};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// Whoever migrates holds this advisory lock: "feiqian" in ASCII.
@@ -23,7 +23,20 @@ pub(crate) async fn migrate(
     url: &PostgresUrl,
     tls: &MakeRustlsConnect,
 ) -> Result<u32, MigrationError> {
-    let session = Session::open(url, tls).await?;
+    take(Session::open(url, tls).await?, &STEPS).await
+}
+
+/// The same for a program that knows these steps.
+#[cfg(test)]
+pub(crate) async fn migrate_steps(
+    url: &PostgresUrl,
+    steps: &[Step],
+) -> Result<u32, MigrationError> {
+    let tls = super::connect::tls(url)?;
+    take(Session::open(url, &tls).await?, steps).await
+}
+
+async fn take(session: Session, steps: &[Step]) -> Result<u32, MigrationError> {
     let client = &session.client;
     let failed = |error: tokio_postgres::Error| MigrationError::from(PostgresError::from(error));
     client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await.map_err(failed)?;
@@ -32,14 +45,12 @@ pub(crate) async fn migrate(
     let row = client.query_one(read, &[]).await.map_err(failed)?;
     let number = |index| u32::try_from(row.get::<_, i64>(index)).unwrap_or(u32::MAX);
     let (before, oldest) = (number(0), number(1));
-    if before > VERSION && oldest > VERSION {
-        return Err(MigrationError::Newer { found: before });
-    }
-    for (version, step) in (1..).zip(&STEPS).filter(|it| it.0 > before) {
+    let missing = admit(before, oldest, steps)?;
+    for (version, step) in (1..).zip(steps).filter(|it| it.0 > before) {
         let book = format!("INSERT INTO schema_step VALUES ({version}, {})", step.oldest);
         let whole = format!("BEGIN; {} {book}; COMMIT", dialect(step.sql));
         client.batch_execute(&whole).await.map_err(failed)?;
     }
     // The lock goes with the session.
-    Ok(VERSION.saturating_sub(before))
+    Ok(missing)
 }

@@ -8,7 +8,11 @@ mod connect;
 mod facts;
 mod front;
 mod migrate;
+mod outside;
 mod writer;
 
 pub use connect::{PostgresError, PostgresUrl};
 pub use front::PostgresFront;
+#[cfg(test)]
+pub(crate) use migrate::migrate_steps;
+pub use outside::PostgresLook;

@@ -9,3 +9,5 @@ pub use checkpoint::Checkpointer;
 pub use engine::Engine;
 pub use front::{Figures, MemoryFront, OpenError, ThreadFront, open_writer};
 pub use migrate::migrate;
+#[cfg(test)]
+pub(crate) use migrate::migrate_steps;
