@@ -1,5 +1,6 @@
 //! Commands. Exit code 0 only on success; `--json` where figures are printed.
 
+use crate::backup::{self, BackupArgs, RestoreArgs, VerifyArgs, WalCommand};
 use crate::clock::{self, Clock};
 use crate::config::{Config, FILE_NAME, ObserveConfig};
 use crate::configuration;
@@ -51,6 +52,15 @@ enum Command {
     Config(configuration::ConfigCommand),
     /// Bring the database up to date
     Migrate(Place),
+    /// Write an encrypted backup while the platform runs
+    Backup(BackupArgs),
+    /// Bring a backup back, into a new folder
+    Restore(RestoreArgs),
+    /// Check that a backup is whole and that the books in it are right
+    Verify(VerifyArgs),
+    /// PostgreSQL's log archive: its archive_command and restore_command
+    #[command(subcommand)]
+    Wal(WalCommand),
     /// Look into the books
     #[command(subcommand)]
     Ledger(LedgerCommand),
@@ -80,7 +90,7 @@ impl Place {
         self.config.clone().unwrap_or_else(|| self.data.join(FILE_NAME))
     }
 
-    fn config(&self) -> Result<Config, Fault> {
+    pub(crate) fn config(&self) -> Result<Config, Fault> {
         Ok(Config::load(&self.file())?)
     }
 
@@ -292,6 +302,10 @@ pub async fn run(cli: Cli) -> Result<(), Fault> {
         Command::Merchant(command) => merchant(command).await,
         Command::Config(command) => configuration::run(command),
         Command::Migrate(place) => migrate(&place).await,
+        Command::Backup(args) => backup::backup(args).await,
+        Command::Restore(args) => backup::restore(args).await,
+        Command::Verify(args) => backup::verify(args).await,
+        Command::Wal(command) => backup::wal(command),
         Command::Ledger(command) => ledger(command).await,
         Command::Notification(command) => notification(command).await,
         Command::Held(command) => held(command).await,

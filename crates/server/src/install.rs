@@ -106,6 +106,8 @@ pub fn init(
     write_new(&keys.join("platform_certificate.pem"), platform.certificate.pem())?;
     let vault = seal::digest::hex_lower(&random_bytes::<32>());
     write_new(&keys.join("vault.key"), &format!("{vault}\n"))?;
+    let backup = seal::digest::hex_lower(&random_bytes::<32>());
+    write_new(&keys.join("backup.key"), &format!("{backup}\n"))?;
     let digits: String = random_bytes::<24>().iter().map(|it| char::from(b'0' + it % 10)).collect();
     let text = CONFIG
         .replace("{listen}", listen)
@@ -175,6 +177,13 @@ default_expiry_s = 604800
 # trace_share = 1.0
 # How often the worker recomputes the books, in seconds; 0 is never.
 ledger_check_every_s = 3600
+
+[backup]
+# Encrypts backups and is in none of them: keep a copy on another machine, or backups are worthless.
+key = "keys/backup.key"
+# PostgreSQL: where `feiqian wal push` keeps the log, for recovery to a point in time. docs/backup.md
+# archive = "/var/backups/feiqian/wal"
+
 # Protection from abuse and overload; these are the defaults. A rate of 0 does not limit.
 # docs/configuration.md explains each.
 # [limits]

@@ -1,6 +1,7 @@
 //! The `feiqian` server: merchant API, payer pages, callbacks, workers, commands. Everything that
 //! touches the world is here; what is decided is decided in the crates below.
 
+mod backup;
 pub mod bench;
 mod callbacks;
 mod cashier;

@@ -51,6 +51,14 @@ fn command(program: &Path) -> Command {
     }
 }
 
+/// Hands a folder to the user that PostgreSQL runs as.
+pub fn give_away(path: &Path) {
+    if is_root() {
+        let owned = Command::new("chown").args(["-R", "postgres"]).arg(path).status();
+        assert!(owned.is_ok_and(|it| it.success()), "the folder can be given away");
+    }
+}
+
 /// The folder with PostgreSQL's programs: the newest of Debian's, or that of PATH.
 pub fn programs() -> PathBuf {
     let mut found: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
@@ -91,10 +99,7 @@ impl PostgresServer {
         let bin = programs();
         std::fs::remove_dir_all(data).ok();
         std::fs::create_dir_all(data).expect("a folder for PostgreSQL can be made");
-        if is_root() {
-            let owned = Command::new("chown").arg("postgres").arg(data).status();
-            assert!(owned.is_ok_and(|it| it.success()), "the folder can be given away");
-        }
+        give_away(data);
         let made = command(&bin.join("initdb"))
             .args([
                 "--no-sync",
@@ -112,6 +117,13 @@ impl PostgresServer {
             .output()
             .expect("initdb runs");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        PostgresServer::on(data, options)
+    }
+
+    /// A server on a data folder that exists, such as a restored one. The folder goes with it.
+    pub fn on(data: &Path, options: &str) -> PostgresServer {
+        give_away(data);
+        let bin = programs();
         let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = free.local_addr().expect("it has an address").port();
         drop(free);

@@ -46,6 +46,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     #[serde(default)]
     pub observe: ObserveConfig,
+    #[serde(default)]
+    pub backup: BackupConfig,
     /// One block for each account at a channel.
     #[serde(default, rename = "channel")]
     pub channels: Vec<ChannelConfig>,
@@ -212,6 +214,21 @@ impl ObserveConfig {
         let base = self.otlp_endpoint.as_deref()?.trim_end_matches('/');
         Some(if base.ends_with(PATH) { base.into() } else { format!("{base}{PATH}") })
     }
+}
+
+/// Backups.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct BackupConfig {
+    /// File of 64 hexadecimal digits that encrypts backups. It is in no backup: keep a copy elsewhere.
+    pub key: Option<PathBuf>,
+    /// Folder that `feiqian wal push` fills with PostgreSQL's log, for recovery to a point in time.
+    pub archive: Option<PathBuf>,
+    /// The PostgreSQL address with which base backups are taken; its role may replicate. Absent: `store.url`.
+    #[schemars(extend("x-secret" = true))]
+    pub url: Option<String>,
+    /// Folder with PostgreSQL's programs, if they are in no usual place.
+    pub programs: Option<PathBuf>,
 }
 
 /// What may be paid.
