@@ -36,8 +36,11 @@ pub fn needed(config: &Config) -> Vec<Needed> {
     list
 }
 
-/// `url_file = "…"` in any section.
+/// `url_file = "…"` in any section or block.
 fn add_secret_files(value: &toml::Value, list: &mut Vec<PathBuf>) {
+    for block in value.as_array().into_iter().flatten() {
+        add_secret_files(block, list);
+    }
     for (key, value) in value.as_table().into_iter().flatten() {
         match value {
             toml::Value::String(path) if key.ends_with("_file") => list.push(path.into()),
@@ -62,6 +65,14 @@ pub fn is_safe(part: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_are_found_wherever_they_are_named() {
+        let text = "[store]\nurl_file = \"a\"\npath = \"x\"\n[[webhook]]\nsecret_file = \"b\"\n";
+        let mut list = Vec::new();
+        add_secret_files(&toml::from_str(text).unwrap(), &mut list);
+        assert_eq!(list, [PathBuf::from("a"), PathBuf::from("b")]);
+    }
 
     #[test]
     fn files_keep_their_place_below_the_configuration() {
