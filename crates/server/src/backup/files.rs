@@ -19,6 +19,7 @@ pub fn needed(config: &Config) -> Vec<Needed> {
         named.extend([&it.merchant_private_key, &it.apiv3_key]);
         named.extend(it.platform_public_key.as_ref());
     }
+    named.extend(config.bus.credentials.as_ref());
     let mut named: Vec<PathBuf> = named.into_iter().cloned().collect();
     let file = &config.origin.file;
     if let Ok(text) = std::fs::read_to_string(file) {

@@ -97,12 +97,12 @@ mod tests {
         let writes = statements(include_str!("writer.rs"));
         assert!(facts.len() >= 8 && writes.len() >= 13, "{} {}", facts.len(), writes.len());
         for sql in facts.iter().chain(&writes) {
-            let named = |table: &&str| {
+            let named = |table: &str| {
                 ["FROM ", "INTO ", "UPDATE "]
                     .iter()
                     .any(|it| sql.contains(&format!("{it}{table} ")))
             };
-            if !BY_MERCHANT.iter().any(|it| named(&it)) {
+            if !BY_MERCHANT.iter().any(|it| named(it)) {
                 assert!(sql.contains(" merchant "), "of no known table: {sql}");
                 continue;
             }
