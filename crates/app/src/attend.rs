@@ -1,17 +1,12 @@
 //! Working off intents: what falls due is done, then rescheduled or finished.
 
 use crate::evidence::NewsError;
-use crate::ports::{Commit, CommitError, Intent, IntentChange, IntentKind, StoreError};
+use crate::ports::{Commit, CommitError, Intent, IntentChange, IntentKind};
 use crate::{Courier, Platform, Provider, Store};
 use kernel::Timestamp;
 use payments::{Care, poll_delay_s};
 
 impl<S: Store, P: Provider, C: Courier> Platform<S, P, C> {
-    /// Intents whose time has come, the longest overdue first.
-    pub async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Intent>, StoreError> {
-        self.store.due(now, limit).await
-    }
-
     /// Does what an intent says, once. An error leaves the intent as it is, for a later try.
     pub async fn attend(&self, intent: &Intent, now: Timestamp) -> Result<(), NewsError> {
         match intent.kind {

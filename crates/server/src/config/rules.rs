@@ -10,6 +10,7 @@ use std::net::IpAddr;
 pub fn check(config: &Config, findings: &mut Findings) {
     let origin = &config.origin;
     public_url(config, findings);
+    store_url(config, findings);
     if Zone::named(&config.server.zone).is_err() {
         let what = format!("{:?} is no time zone", config.server.zone);
         let remedy = "write an IANA name such as Asia/Shanghai";
@@ -46,6 +47,24 @@ fn public_url(config: &Config, findings: &mut Findings) {
         let why = "payers' pages and callbacks would go unencrypted";
         let remedy = "put a proxy with TLS in front and write https://…";
         findings.warning(origin, key, format!("{url} is plain http"), why, remedy);
+    }
+}
+
+fn store_url(config: &Config, findings: &mut Findings) {
+    let (origin, key) = (&config.origin, "store.url");
+    let Some(url) = &config.store.url else { return };
+    match store::PostgresUrl::parse(url) {
+        Ok(url) if url.is_private() => {}
+        Ok(_) => {
+            let what = "the database is on another machine and sslmode is not require";
+            let why = "its password and all data would go unencrypted, to whoever answers";
+            findings.warning(origin, key, what, why, "add ?sslmode=require");
+        }
+        Err(error) => {
+            let why = "everything is kept there";
+            let remedy = "write postgres://user:password@host:port/name";
+            findings.error(origin, key, error.to_string(), why, remedy);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::task::JoinHandle;
-use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::{AsyncMessage, Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -81,6 +81,20 @@ impl PostgresUrl {
         // Of several hosts the one that writes.
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         Ok(PostgresUrl { config, by_merchant: false })
+    }
+
+    /// Whether what goes over the line is encrypted and its other end verified, or never leaves this
+    /// machine.
+    pub fn is_private(&self) -> bool {
+        let local = |it: &Host| match it {
+            Host::Tcp(name) => {
+                let address = name.parse().is_ok_and(|it: std::net::IpAddr| it.is_loopback());
+                name == "localhost" || address
+            }
+            Host::Unix(_) => true,
+        };
+        let encrypted = self.config.get_ssl_mode() == SslMode::Require;
+        encrypted || self.config.get_hosts().iter().all(local)
     }
 
     /// Transactions of one merchant each, as on a database that is distributed by merchant: for
@@ -163,5 +177,25 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.driver.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PostgresUrl;
+
+    #[test]
+    fn an_address_names_a_host_and_a_database_and_never_shows_its_password() {
+        for wrong in ["", "postgres://", "postgres://u:hunter2@h", "x://u:hunter2@h/d", "dbname=d"]
+        {
+            let problem = PostgresUrl::parse(wrong).unwrap_err().to_string();
+            assert!(!problem.contains("hunter2"), "{problem}");
+        }
+        let url = |text: &str| PostgresUrl::parse(text).unwrap();
+        let shown = format!("{:?}", url("postgres://u:hunter2@h1:1,h2:2/d"));
+        assert!(!shown.contains("hunter2") && shown.contains("h2"), "{shown}");
+        assert!(url("postgres://u@127.0.0.1:5432/d").is_private());
+        assert!(url("postgres://u@db.example/d?sslmode=require").is_private());
+        assert!(!url("postgres://u@127.0.0.1,db.example/d").is_private());
     }
 }
