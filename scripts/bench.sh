@@ -9,7 +9,12 @@ cd "$root"
 seconds=${BENCH_SECONDS:-20}
 cargo build --release -p server --bin feiqian
 feiqian=$target_folder/release/feiqian
-"$feiqian" bench order --seconds "$seconds" --clients 64 --store sqlite
-"$feiqian" bench ledger --seconds "$seconds" --clients 512 --store sqlite
-"$feiqian" bench ledger --seconds "$seconds" --clients 1 --store sqlite
-"$feiqian" bench payment --seconds "$seconds" --clients 16 --store sqlite
+for store in sqlite postgres; do
+  "$feiqian" bench order --seconds "$seconds" --clients 64 --store "$store"
+  "$feiqian" bench ledger --seconds "$seconds" --clients 512 --store "$store"
+  "$feiqian" bench ledger --seconds "$seconds" --clients 64 --store "$store"
+  "$feiqian" bench ledger --seconds "$seconds" --clients 1 --store "$store"
+  "$feiqian" bench hot --seconds "$seconds" --clients 512 --store "$store"
+  "$feiqian" bench payment --seconds "$seconds" --clients 16 --store "$store"
+done
+"$feiqian" bench overload --seconds "$seconds" --store sqlite

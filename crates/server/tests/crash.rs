@@ -83,7 +83,7 @@ struct World {
 impl World {
     async fn new(seed: u64) -> World {
         let folder = std::env::temp_dir().join(format!("feiqian-crash-{}", seal::random_nonce()));
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = testkit::ports::free_port();
         let base_url = format!("http://127.0.0.1:{port}");
         demo::prepare(&folder, &base_url).unwrap();
         let simulator = demo::start_simulator(&folder).await.unwrap();

@@ -16,6 +16,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use testkit::ports::free_port;
 use testkit::postgres::PostgresServer;
 use testkit::wechat::{Outcome, Reference, WechatSimServer};
 use tokio::net::{TcpListener, TcpStream};
@@ -67,11 +68,6 @@ impl Drop for Visit {
     fn drop(&mut self) {
         *self.desk.under_way.lock().unwrap().get_mut(&self.id).unwrap() -= 1;
     }
-}
-
-/// A port that nobody has.
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 async fn listen(router: axum::Router) -> SocketAddr {
@@ -221,18 +217,19 @@ impl World {
         let config = self.folder.join(format!("node-{node}.toml"));
         std::fs::write(&config, text).unwrap();
         let log = self.folder.join(format!("node-{node}.log"));
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+        let lines = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_feiqian"))
             .args(["serve", "--plain-http-channels", "--role", role, "--config"])
             .arg(&config)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
+            .stderr(lines)
             .spawn()
             .expect("the binary runs");
         let mut process = Process(child);
         while !is_ready(&http_client(), port).await {
-            assert!(process.0.try_wait().unwrap().is_none(), "node {node} ended");
+            let ended = process.0.try_wait().unwrap();
+            assert!(ended.is_none(), "node {node}: {}", std::fs::read_to_string(&log).unwrap());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         process

@@ -4,6 +4,7 @@
 //! configuration.
 
 pub mod nats;
+pub mod ports;
 pub mod postgres;
 pub mod simulation;
 pub mod wechat;

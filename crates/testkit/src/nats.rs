@@ -3,9 +3,10 @@
 //! Looks for `nats-server` where `FEIQIAN_NATS_SERVER` says, then on PATH, then where
 //! `scripts/ensure.sh test` puts it.
 
+use crate::ports::free_port;
 use std::ffi::OsString;
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -59,8 +60,7 @@ fn python_folders() -> Vec<PathBuf> {
 impl NatsServer {
     /// A port and a folder; nobody answers before [`NatsServer::run`].
     pub fn prepare() -> NatsServer {
-        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = free.local_addr().expect("it has an address").port();
+        let port = free_port();
         let data = std::env::temp_dir().join(format!("feiqian-nats-{}", seal::random_nonce()));
         std::fs::create_dir_all(&data).expect("a folder for NATS can be made");
         NatsServer { data, port, guard: None }

@@ -3,8 +3,8 @@
 //! Needs the Debian package `postgresql-15` (or any installation on PATH). PostgreSQL refuses to
 //! run as root; a root process starts it as the user `postgres`.
 
+use crate::ports::free_port;
 use std::io::Write;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -127,9 +127,7 @@ impl PostgresServer {
     pub fn on(data: &Path, options: &str) -> PostgresServer {
         give_away(data);
         let bin = programs();
-        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = free.local_addr().expect("it has an address").port();
-        drop(free);
+        let port = free_port();
         let mut server =
             PostgresServer { data: data.into(), port, options: options.into(), bin, guard: None };
         server.run();

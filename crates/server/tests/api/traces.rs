@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use testkit::ports::free_port;
 use testkit::wechat::{Outcome, Reference, WechatSimServer};
 
 const MERCHANT: &str = "1900000831";
@@ -132,10 +133,6 @@ impl Drop for Installation {
         }
         std::fs::remove_dir_all(&self.folder).ok();
     }
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Installation {

@@ -39,7 +39,7 @@ impl House {
     /// With one lazy merchant for each number; `limits` goes into `[limits]`.
     pub async fn start(mchids: &[&str], limits: &str) -> House {
         let folder = std::env::temp_dir().join(format!("feiqian-live-{}", seal::random_nonce()));
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = testkit::ports::free_port();
         let base_url = format!("http://127.0.0.1:{port}");
         server::demo::prepare(&folder, &base_url).unwrap();
         let file = folder.join("feiqian.toml");
