@@ -125,3 +125,10 @@ suite!(sqlite_file: |folder, number| {
 suite!(sqlite_memory: |_, _| store::MemoryStore::in_memory().unwrap());
 suite!(postgres: crate::postgres);
 suite!(postgres_by_merchant: crate::by_merchant);
+
+#[test]
+fn a_database_without_citus_is_not_distributed_and_says_so() {
+    let refused = run(store::distribute(&postgres_url())).unwrap_err();
+    assert!(matches!(refused, store::DistributeError::NoCitus), "{refused}");
+    assert!(refused.to_string().contains("CREATE EXTENSION citus"), "{refused}");
+}
