@@ -124,16 +124,16 @@ servers_from_apt() {
   local it missing=() quiet=/usr/sbin/policy-rc.d
   for it in "$@"; do has "${it#*:}" || missing+=("${it%%:*}"); done
   [ ${#missing[@]} -gt 0 ] || return 0
-  [ "$(id -u)" -eq 0 ] || die "ensure: installing servers needs root; run it with sudo"
+  prepare_apt "${missing[@]}"
   if [ ! -e "$quiet" ]; then
-    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
-    printf '#!/bin/sh\nexit 101\n' >"$quiet"
-    chmod +x "$quiet"
+    trap '"${as_root[@]}" rm -f /usr/sbin/policy-rc.d' EXIT
+    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$quiet" >/dev/null
+    "${as_root[@]}" chmod +x "$quiet"
   fi
   apt "${missing[@]}"
   if has systemctl; then
     for it in postgresql patroni etcd haproxy; do
-      if [[ " ${missing[*]} " == *" $it"* ]]; then systemctl disable --quiet "$it" 2>/dev/null || true; fi
+      if [[ " ${missing[*]} " == *" $it"* ]]; then "${as_root[@]}" systemctl disable --quiet "$it" 2>/dev/null || true; fi
     done
   fi
 }
@@ -150,6 +150,7 @@ postgres=postgresql-15:/usr/lib/postgresql/15/bin/postgres
 
 # What the cluster of `make test-ha` consists of.
 for_ha() {
+  [ "$(id -u)" -eq 0 ] || die "ensure: network namespaces need root; run it with sudo"
   for_run
   python_environment
   why="a database that fails over, its balancer, networks that can be cut" servers_from_apt \

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 /// How long a silent process keeps its work. A dead one's work is taken up after this.
 const LEASE: Duration = Duration::from_secs(6);
 const RENEW_EVERY: Duration = Duration::from_secs(2);
-/// After a failure: a process without a lease is not ready, and others wait for it.
+/// After a failure: a number may be free by then, and a process without a lease is not ready, and others wait for it.
 const AGAIN_AFTER: Duration = Duration::from_millis(300);
 /// A lease is not used to its last moment: what is sent must be answered within it.
 const MARGIN: Duration = Duration::from_secs(1);
@@ -23,7 +23,7 @@ pub enum MembershipError {
         "node number {0} is in use by another process; give each its own server.node, or leave it out"
     )]
     Taken(u16),
-    #[error("all node numbers are in use")]
+    #[error("all node numbers are in use; end processes that are not needed, or try again in {} s: those of dead ones are free then", LEASE.as_secs())]
     Full,
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -53,7 +53,7 @@ impl Membership {
             }
             match wanted {
                 Some(_) if start.elapsed() <= LEASE + MARGIN => {
-                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    tokio::time::sleep(AGAIN_AFTER).await;
                 }
                 Some(number) => return Err(MembershipError::Taken(number)),
                 None => return Err(MembershipError::Full),

@@ -85,7 +85,7 @@ mod tests {
         let code = source.split("#[cfg(test)]").next().unwrap_or("");
         let texts = code.split('"').skip(1).step_by(2);
         let plain = texts.map(|it| it.split_whitespace().collect::<Vec<_>>().join(" "));
-        let verbs = ["SELECT it.", "INSERT INTO ", "UPDATE ", "DELETE FROM "];
+        let verbs = ["SELECT it.", "SELECT 1 FROM ", "INSERT INTO ", "UPDATE ", "DELETE FROM "];
         plain.filter(|it| verbs.iter().any(|verb| it.starts_with(verb))).collect()
     }
 
@@ -95,7 +95,7 @@ mod tests {
     fn every_statement_of_a_batch_names_its_merchant() {
         let facts = statements(include_str!("facts.rs"));
         let writes = statements(include_str!("writer.rs"));
-        assert!(facts.len() >= 8 && writes.len() >= 13, "{} {}", facts.len(), writes.len());
+        assert!(facts.len() >= 11 && writes.len() >= 13, "{} {}", facts.len(), writes.len());
         for sql in facts.iter().chain(&writes) {
             let named = |table: &str| {
                 ["FROM ", "INTO ", "UPDATE "]

@@ -177,7 +177,7 @@ const LOCK_BALANCES: &str = "SELECT 1 FROM balance AS it \
 /// Accounts on which even a small sum may be too much: what is very large is on the stripe of draws.
 const FIND_FULL: &str = "SELECT 1 FROM balance AS it \
      JOIN UNNEST($1::TEXT[], $2::TEXT[]) AS n (merchant, account) \
-     ON it.merchant = n.merchant AND it.account = n.account AND it.stripe = 0 \
+     ON it.merchant = n.merchant AND it.account = n.account AND it.stripe = 0{of_one} \
      WHERE it.debit_minor > 4611686018427387904 OR it.credit_minor > 4611686018427387904";
 
 /// A statement after the locks: what it sees was committed no earlier than they were ours.
@@ -212,6 +212,11 @@ pub(crate) struct Known {
     pub full: bool,
 }
 
+/// PostgreSQL's integers are wider than what we count.
+fn count(it: i64) -> u32 {
+    u32::try_from(it).unwrap_or(u32::MAX)
+}
+
 impl Known {
     pub fn new(looked_at_all: bool) -> Known {
         Known { looked_at_all, ..Known::default() }
@@ -224,23 +229,19 @@ impl Known {
     ) -> Result<(), tokio_postgres::Error> {
         for row in rows {
             match ask {
-                Ask::Versions(table) | Ask::Numbers(table) => {
-                    let version = u32::try_from(row.try_get::<_, i64>(2)?).unwrap_or(u32::MAX);
+                Ask::Versions(table) => {
                     let key = (table, row.try_get(0)?, row.try_get(1)?);
-                    match ask {
-                        Ask::Numbers(_) => self.numbers.insert(key, version),
-                        Ask::Versions(_)
-                        | Ask::Intents
-                        | Ask::Balances
-                        | Ask::Full
-                        | Ask::Nothing => self.versions.insert(key, version),
-                    };
+                    self.versions.insert(key, count(row.try_get(2)?));
+                }
+                Ask::Numbers(table) => {
+                    let key = (table, row.try_get(0)?, row.try_get(1)?);
+                    self.numbers.insert(key, count(row.try_get(2)?));
                 }
                 Ask::Intents => {
                     let key = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
                     let state = IntentState {
                         due_ms: row.try_get(3)?,
-                        tries: u32::try_from(row.try_get::<_, i64>(4)?).unwrap_or(u32::MAX),
+                        tries: count(row.try_get(4)?),
                         holder: row.try_get(5)?,
                     };
                     self.intents.insert(key, state);
